@@ -1,0 +1,49 @@
+# Each target is a line that a person could type. `make test` is what README names and what CI runs.
+export CGO_ENABLED ?= 0
+export GOFLAGS ?= -mod=mod
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+LEGACY = plugin/legacy
+
+.PHONY: build test race check demo bench soak fuzz vectors programs clean
+
+build: ## every package, and storagectl where it exists
+	go build ./...
+	cd $(LEGACY) && go build ./...
+
+test: ## everything that CI checks, in under ten minutes once the programs are built
+	hack/deps
+	$(MAKE) build check programs
+	CGO_ENABLED=0 go test -timeout 20m ./...
+	cd $(LEGACY) && go test -timeout 10m ./...
+	$(MAKE) race
+
+race: ## the rooms that have goroutines, under the race detector (needs gcc)
+	CGO_ENABLED=1 go test -race -short -timeout 15m ./store/... ./layers/... ./internal/... ./driver/...
+
+check: ## vet, staticcheck
+	go vet ./...
+	cd $(LEGACY) && go vet ./...
+	go run $(STATICCHECK) ./...
+
+programs: ## podman, buildah, skopeo and both containers-storage CLIs with the driver, into build/bin
+	hack/build-programs
+
+demo: ## two real images and a container of each, with --storage-driver=ostree
+	hack/deps
+	hack/demo
+
+bench: ## beside the overlay driver, at most 15 minutes
+	hack/deps
+	go run ./hack/bench
+
+soak: ## the differential harness and the stress tests for SOAK (default 30m)
+	SOAK=$${SOAK:-30m} go test -count=1 -timeout 0 ./integration/differential/... ./store/...
+
+fuzz: ## every fuzz target for FUZZTIME (default 30s) each
+	hack/fuzz
+
+vectors: ## compare the golden vectors with the real ostree
+	go run ./hack/vectors
+
+clean:
+	rm -rf build
