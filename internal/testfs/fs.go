@@ -1,0 +1,249 @@
+package testfs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sort"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+)
+
+// FS is one mounted filesystem of this package.
+type FS struct {
+	Kind string // "ext4", "xfs" or "btrfs"
+	Dir  string // its root
+
+	top    string   // directory that holds Dir, locked as long as we live
+	lock   *os.File // top, with a flock
+	loop   *os.File // the loop device; it detaches itself after the last close
+	device string   // its path
+	mount  string   // mount options
+}
+
+var mounted = struct {
+	sync.Mutex
+	m map[string]*FS
+}{m: map[string]*FS{}}
+
+// topPrefix begins the names of the directories below os.TempDir that hold
+// mount points.
+const topPrefix = "ostree-testfs-"
+
+var sweepOnce sync.Once
+
+// New makes and mounts a filesystem for programs that are no tests. Errors
+// match ErrUnsupported where this machine cannot.
+func New(kind string, o Options) (*FS, error) {
+	if os.Geteuid() != 0 {
+		return nil, fmt.Errorf("mounting needs root: %w", ErrUnsupported)
+	}
+	mkfs, err := exec.LookPath("mkfs." + kind)
+	if err != nil {
+		return nil, fmt.Errorf("%v: %w", err, ErrUnsupported)
+	}
+	sweepOnce.Do(sweep)
+	f := &FS{Kind: kind, mount: o.Mount}
+	if err := f.makeTop(); err != nil {
+		return nil, err
+	}
+	if err := f.setup(mkfs, &o); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	mounted.Lock()
+	mounted.m[f.Dir] = f
+	mounted.Unlock()
+	return f, nil
+}
+
+// makeTop makes the directory of the mount point and locks it, so that the
+// sweep of another process sees that it is in use.
+func (f *FS) makeTop() error {
+	top, err := os.MkdirTemp("", topPrefix)
+	if err != nil {
+		return err
+	}
+	f.top, f.Dir = top, filepath.Join(top, f.Kind)
+	if f.lock, err = os.Open(top); err != nil {
+		return err
+	}
+	if err := unix.Flock(int(f.lock.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("lock %s: %w", top, err)
+	}
+	return os.Mkdir(f.Dir, 0o755)
+}
+
+// setup makes the image, its loop device and the filesystem, and mounts it.
+func (f *FS) setup(mkfs string, o *Options) error {
+	size := o.Size
+	if size == 0 {
+		size = DefaultSize
+	}
+	image, err := os.CreateTemp(o.imageDir(), topPrefix+f.Kind+"-")
+	if err != nil {
+		return err
+	}
+	defer image.Close()
+	// The loop device keeps the file; without a name nothing is left behind
+	// when the process is killed.
+	defer os.Remove(image.Name())
+	if err := image.Truncate(size); err != nil {
+		return err
+	}
+	args := append(mkfsArgs(f.Kind), o.Mkfs...)
+	if out, err := exec.Command(mkfs, append(args, image.Name())...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", mkfs, err, out)
+	}
+	if f.loop, f.device, err = attach(image); err != nil {
+		return err
+	}
+	return f.mountDevice()
+}
+
+// mkfsArgs returns the arguments that make a filesystem quickly and with the
+// features that the tests count on.
+func mkfsArgs(kind string) []string {
+	switch kind {
+	case "ext4":
+		return []string{"-q", "-F", "-m", "0", "-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=1"}
+	case "xfs":
+		return []string{"-q", "-f", "-K", "-m", "reflink=1"}
+	case "btrfs":
+		return []string{"-q", "-f", "-K"}
+	}
+	return nil
+}
+
+func (f *FS) mountDevice() error {
+	err := unix.Mount(f.device, f.Dir, f.Kind, 0, f.mount)
+	if errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("mount %s: %w: %w", f.Kind, err, ErrUnsupported)
+	}
+	if err != nil {
+		return fmt.Errorf("mount %s on %s: %w", f.Kind, f.Dir, err)
+	}
+	if err := unix.Mount("", f.Dir, "", unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make %s private: %w", f.Dir, err)
+	}
+	return nil
+}
+
+// Close unmounts the filesystem with all that is mounted below it and gives
+// the loop device back. If something holds the filesystem, it is detached
+// nevertheless, and the error names the open files of this process.
+func (f *FS) Close() error {
+	mounted.Lock()
+	delete(mounted.m, f.Dir)
+	mounted.Unlock()
+	err := unmountAll(f.Dir, true)
+	if f.loop != nil {
+		err = errors.Join(err, f.loop.Close())
+	}
+	if f.lock != nil {
+		err = errors.Join(err, os.RemoveAll(f.top), f.lock.Close())
+	}
+	return err
+}
+
+// Remount unmounts the filesystem on dir, with everything mounted below it, and
+// mounts it again. After Shutdown that is the next boot. It fails if a file
+// below dir is open.
+func Remount(dir string) error {
+	f, err := byDir(dir)
+	if err != nil {
+		return err
+	}
+	if err := unmountAll(dir, false); err != nil {
+		return err
+	}
+	return f.mountDevice()
+}
+
+// unmountAll unmounts everything on and below dir, deepest first. With detach,
+// busy mounts are detached, and reported.
+func unmountAll(dir string, detach bool) error {
+	list, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
+	if err != nil {
+		return err
+	}
+	// A later mount may lie on an earlier one: newest first, by id as the
+	// kernel lists them, with longer paths before shorter ones.
+	points := make([]string, 0, len(list))
+	for i := len(list) - 1; i >= 0; i-- {
+		points = append(points, list[i].Mountpoint)
+	}
+	sort.SliceStable(points, func(i, j int) bool { return len(points[i]) > len(points[j]) })
+	var errs []error
+	for _, p := range points {
+		err := unmount(p)
+		if err == nil {
+			continue
+		}
+		err = fmt.Errorf("unmount %s: %w%s", p, err, openBelow(dir))
+		if detach {
+			err = errors.Join(err, unix.Unmount(p, unix.MNT_DETACH))
+		}
+		errs = append(errs, err)
+		if !detach {
+			break
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// unmount is umount(2) which waits a little for others: a process that has just
+// ended may hold a file for some milliseconds more.
+func unmount(dir string) error {
+	var err error
+	for range 20 {
+		err = unix.Unmount(dir, unix.UMOUNT_NOFOLLOW)
+		if !errors.Is(err, syscall.EBUSY) {
+			return err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return err
+}
+
+// openBelow lists the files below dir that this process has open.
+func openBelow(dir string) string {
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return ""
+	}
+	var b strings.Builder
+	for _, e := range list {
+		path, err := os.Readlink("/proc/self/fd/" + e.Name())
+		if err == nil && (path == dir || strings.HasPrefix(path, dir+"/")) {
+			fmt.Fprintf(&b, "\n\topen here: %s", path)
+		}
+	}
+	return b.String()
+}
+
+// sweep removes what processes left that were killed.
+func sweep() {
+	tops, err := filepath.Glob(filepath.Join(os.TempDir(), topPrefix+"*"))
+	if err != nil {
+		return
+	}
+	for _, top := range tops {
+		f, err := os.Open(top)
+		if err != nil {
+			continue
+		}
+		if st, err := f.Stat(); err == nil && st.IsDir() && time.Since(st.ModTime()) > time.Minute &&
+			unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			_ = unmountAll(top, true)
+			_ = os.RemoveAll(top)
+		}
+		f.Close()
+	}
+}
