@@ -31,6 +31,9 @@ func mountMappings(o graphdriver.MountOpts) driver.Mappings {
 	return driver.Mappings{UIDs: idMaps(o.UidMaps), GIDs: idMaps(o.GidMaps)}
 }
 
+// imageStore is where read-only layers go, if not to the graphroot.
+func imageStore(o graphdriver.Options) string { return o.ImageStore }
+
 func (s *surface[C, S]) DeferredRemove(id string) (C, error) {
 	cleanup, err := s.d.DeferredRemove(id)
 	return C(cleanup), upstream(err)

@@ -18,7 +18,7 @@ func Init(home string, o graphdriver.Options) (graphdriver.Driver, error) {
 	d, err := driver.New(home, driver.Options{
 		Root:       o.Root,
 		RunRoot:    o.RunRoot,
-		ImageStore: o.ImageStore,
+		ImageStore: imageStore(o),
 		Settings:   o.DriverOptions,
 		Rootless:   unshare.IsRootless(),
 	})

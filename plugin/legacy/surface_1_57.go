@@ -15,6 +15,9 @@ type surface struct {
 
 func newSurface(a adapter) graphdriver.Driver { return &surface{common{a}} }
 
+// imageStore is where read-only layers go, if not to the graphroot.
+func imageStore(o graphdriver.Options) string { return o.ImageStore }
+
 // Dedup finds nothing to do: equal files are one object from the moment they arrive.
 func (s *surface) Dedup(graphdriver.DedupArgs) (graphdriver.DedupResult, error) {
 	return graphdriver.DedupResult{}, nil

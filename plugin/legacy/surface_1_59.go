@@ -24,6 +24,9 @@ func newSurface(a adapter) graphdriver.Driver {
 	return newSurfaceOf(a, graphdriver.Driver.DeferredRemove)
 }
 
+// imageStore is where read-only layers go, if not to the graphroot.
+func imageStore(o graphdriver.Options) string { return o.ImageStore }
+
 func (s *surface[C]) DeferredRemove(id string) (C, error) {
 	cleanup, err := s.d.DeferredRemove(id)
 	return C(cleanup), upstream(err)
