@@ -1,6 +1,8 @@
 package layers
 
 import (
+	"archive/tar"
+	"bufio"
 	"context"
 	"io"
 )
@@ -29,8 +31,23 @@ type DiffOptions struct {
 
 // WriteDiff writes the layer tar of an overlay upper directory: byte for byte the one that the overlay driver of
 // containers/storage makes, so that a committed container gets the same DiffID under both drivers. Sockets are left out.
+// It may run while a container writes to Upper; a file that shrinks while it is copied is an error.
 func WriteDiff(ctx context.Context, w io.Writer, o DiffOptions) error {
-	panic("not written yet")
+	lowers, err := openLowers(o.Lowers)
+	if err != nil {
+		return err
+	}
+	defer lowers.close()
+	t := newTreeTar(w, idMaps{uids: o.UIDMaps, gids: o.GIDMaps}, o.Skipped)
+	t.attrs = upstreamAttrs
+	if o.AllXattrs {
+		t.attrs = func(a attrSource, m idMaps) (map[string]string, error) { return allAttrs(a, m, o.UserXattr) }
+	}
+	v := &diffVisitor{treeTar: t, lowers: lowers, userXattr: o.UserXattr}
+	if err := walkTree(ctx, o.Upper, v, t.skip); err != nil {
+		return err
+	}
+	return t.close()
 }
 
 // TreeOptions says what WriteTree and WriteNaiveDiff write.
@@ -44,11 +61,108 @@ type TreeOptions struct {
 // WriteTree writes a tar of a whole merged tree, as Diff does between a layer and nothing when the layer has a parent.
 // dir is a mounted root: nothing in it is a whiteout.
 func WriteTree(ctx context.Context, w io.Writer, dir string, o TreeOptions) error {
-	panic("not written yet")
+	t := newTreeTar(w, idMaps{uids: o.UIDMaps, gids: o.GIDMaps}, o.Skipped)
+	if err := walkTree(ctx, dir, treeVisitor{t}, t.skip); err != nil {
+		return err
+	}
+	return t.close()
 }
 
-// WriteNaiveDiff writes the layer tar of the changes that NaiveChanges found in newDir: added and modified entries as
-// they are, and a whiteout for each deletion.
-func WriteNaiveDiff(ctx context.Context, w io.Writer, newDir string, changes []Change, o TreeOptions) error {
-	panic("not written yet")
+// A treeTar writes entries of trees on disk as a tar.
+type treeTar struct {
+	out     *bufio.Writer
+	tw      *tar.Writer
+	ids     idMaps
+	attrs   func(a attrSource, m idMaps) (map[string]string, error)
+	skipped func(path string, err error)
+	seen    map[inodeKey]string // the name in the tar of the first link of an inode that has several
+	buf     []byte
+}
+
+func newTreeTar(w io.Writer, ids idMaps, skipped func(string, error)) *treeTar {
+	out := bufio.NewWriterSize(w, 256<<10) // headers are small, and w is often a pipe
+	return &treeTar{
+		out:     out,
+		tw:      tar.NewWriter(out),
+		ids:     ids,
+		attrs:   upstreamAttrs,
+		skipped: skipped,
+		seen:    make(map[inodeKey]string),
+	}
+}
+
+func (t *treeTar) close() error {
+	if err := t.tw.Close(); err != nil {
+		return err
+	}
+	return t.out.Flush()
+}
+
+func (t *treeTar) skip(path string, err error) {
+	if t.skipped != nil {
+		t.skipped("/"+path, err)
+	}
+}
+
+// A treeVisitor writes a merged tree.
+type treeVisitor struct{ *treeTar }
+
+func (treeVisitor) enter(string) error { return nil }
+func (treeVisitor) leave()             {}
+
+func (v treeVisitor) visit(ctx context.Context, e *walkEntry) error {
+	hdr, err := v.header(e)
+	if err != nil || hdr == nil {
+		return err
+	}
+	return v.write(ctx, e, hdr)
+}
+
+// A diffVisitor writes an upper directory, with overlay's marks turned into those of layer tars.
+type diffVisitor struct {
+	*treeTar
+	lowers    *lowerDirs
+	userXattr bool
+	views     [][]lowerAt // what the lowers have at each directory from the root to the one the walk is in
+	next      []lowerAt   // the same for the directory that was just visited
+}
+
+func (v *diffVisitor) enter(string) error {
+	if len(v.views) == 0 {
+		v.next = v.lowers.root()
+	}
+	v.views = append(v.views, v.next)
+	return nil
+}
+
+func (v *diffVisitor) leave() { v.views = v.views[:len(v.views)-1] }
+
+func (v *diffVisitor) visit(ctx context.Context, e *walkEntry) error {
+	view := v.views[len(v.views)-1]
+	if e.isDir() {
+		next, err := v.lowers.descend(view, e.path)
+		if err != nil {
+			return err
+		}
+		v.next = next
+	}
+	hdr, err := v.header(e)
+	if err != nil || hdr == nil {
+		return err
+	}
+	if e.isWhiteout() {
+		asWhiteout(hdr)
+	}
+	if err := v.write(ctx, e, hdr); err != nil || !e.isDir() || len(view) == 0 {
+		return err
+	}
+	opaque, err := isOpaque(e.attrs(), v.userXattr)
+	if err != nil || !opaque {
+		return err
+	}
+	hides, err := v.lowers.hides(view, e.path)
+	if err != nil || !hides {
+		return err
+	}
+	return v.tw.WriteHeader(opaqueHeader(hdr))
 }
