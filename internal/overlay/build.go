@@ -1,0 +1,230 @@
+package overlay
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// An fsContext is a filesystem being configured before it is mounted.
+type fsContext struct{ fd int }
+
+func openContext(filesystem string) (*fsContext, error) {
+	fd, err := unix.Fsopen(filesystem, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, &stepError{step: stepOpen, what: "open a mount context for " + filesystem, err: err}
+	}
+	return &fsContext{fd}, nil
+}
+
+func (c *fsContext) close() { unix.Close(c.fd) }
+
+// fail wraps err with what the kernel logged in this context since the last error.
+func (c *fsContext) fail(at step, what string, err error) error {
+	s := &stepError{step: at, what: what, err: err}
+	buf := make([]byte, 4096)
+	for {
+		n, readErr := unix.Read(c.fd, buf) // one message a call, ENODATA at the end
+		if readErr != nil || n <= 0 {
+			return s
+		}
+		// A message is "e " (error), "w " or "i ", and its text.
+		text := strings.TrimSpace(string(buf[:n]))
+		if len(text) > 2 && text[1] == ' ' {
+			text = text[2:]
+		}
+		s.log = append(s.log, text)
+	}
+}
+
+func (c *fsContext) set(p param) error {
+	var err error
+	if p.flag {
+		err = unix.FsconfigSetFlag(c.fd, p.key)
+	} else {
+		err = unix.FsconfigSetString(c.fd, p.key, p.value)
+	}
+	if err != nil {
+		return c.fail(stepOption, fmt.Sprintf("set mount option %q", p.text()), err)
+	}
+	return nil
+}
+
+// setDir gives the kernel the open directory dir under the option key. If path is not empty, it names dir as well.
+func (c *fsContext) setDir(a api, key string, dir int, path string) error {
+	if a == apiFD {
+		err := unix.FsconfigSetFd(c.fd, key, dir)
+		// The kernel keeps the path for /proc/mounts, and has no room for one of more than 4 KiB.
+		if !errors.Is(err, unix.ENAMETOOLONG) {
+			return err
+		}
+	}
+	if filepath.IsAbs(path) && len(path) <= maxValue && isPlain(path) {
+		// What is in /proc/mounts then means something to others.
+		return unix.FsconfigSetString(c.fd, key, path)
+	}
+	return unix.FsconfigSetString(c.fd, key, linkName(dir))
+}
+
+// linkName is a path of an open file that is short and needs no escaping.
+func linkName(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
+
+// create makes the filesystem and returns its mount, which is nowhere yet.
+func (c *fsContext) create(attrs int) (int, error) {
+	if err := unix.FsconfigCreate(c.fd); err != nil {
+		return -1, c.fail(stepCreate, "create the filesystem", err)
+	}
+	fd, err := unix.Fsmount(c.fd, unix.FSMOUNT_CLOEXEC, attrs)
+	if err != nil {
+		return -1, c.fail(stepCreate, "create the mount", err)
+	}
+	return fd, nil
+}
+
+// eachLower calls f with every lower, open, nearest first.
+type eachLower func(f func(dir int, l lower) error) error
+
+// build makes the mount, attached nowhere. lowers gives the directories, one after the other, so that a mount of 500
+// lowers needs few descriptors.
+func (p *plan) build(w way, lowers eachLower) (int, error) {
+	c, err := openContext("overlay")
+	if err != nil {
+		return -1, err
+	}
+	defer c.close()
+	if err := c.set(param{key: "source", value: "overlay"}); err != nil {
+		return -1, err
+	}
+	at := stepFirstLower
+	err = lowers(func(dir int, l lower) error {
+		path := l.path
+		if l.mapped {
+			path = "" // dir is a clone of it
+		}
+		if err := c.setDir(w.api, "lowerdir+", dir, path); err != nil {
+			return c.fail(at, fmt.Sprintf("add lower directory %q", l.path), err)
+		}
+		at = stepLayer
+		return nil
+	})
+	if err != nil {
+		return -1, err
+	}
+	for _, o := range p.params {
+		if err := c.set(o); err != nil {
+			return -1, err
+		}
+	}
+	for _, flag := range p.attrs.super {
+		if err := c.set(param{key: flag, flag: true}); err != nil {
+			return -1, err
+		}
+	}
+	if p.readOnly {
+		if err := c.set(param{key: "ro", flag: true}); err != nil {
+			return -1, err
+		}
+	}
+	if err := p.setUpper(c, w.api); err != nil {
+		return -1, err
+	}
+	return c.create(p.attrs.mount)
+}
+
+func (p *plan) setUpper(c *fsContext, a api) error {
+	if p.upper == "" {
+		return nil
+	}
+	for _, o := range []param{{key: "upperdir", value: p.upper}, {key: "workdir", value: p.work}} {
+		dir, err := openDir(o.value)
+		if err != nil {
+			return err
+		}
+		err = c.setDir(a, o.key, dir, o.value)
+		unix.Close(dir)
+		if err != nil {
+			return c.fail(stepLayer, fmt.Sprintf("set %s %q", o.key, o.value), err)
+		}
+	}
+	return nil
+}
+
+// eachLower opens the lowers where they are, detached clones of them where they are mapped.
+func (p *plan) eachLower(f func(dir int, l lower) error) error {
+	for _, l := range p.lowers {
+		dir, err := p.openLower(l)
+		if err != nil {
+			return err
+		}
+		err = f(dir, l)
+		unix.Close(dir)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *plan) openLower(l lower) (int, error) {
+	mnt := -1
+	var err error
+	switch {
+	case l.path == "":
+		mnt, err = emptyTmpfs()
+	case l.mapped:
+		mnt, err = p.cloneMapped(l.path)
+	default:
+		return openDir(l.path)
+	}
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(mnt)
+	// The descriptor of a mount is O_PATH, which fsconfig takes from Linux 6.15 on only.
+	dir, err := unix.Openat(mnt, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open the clone of %q: %w", l.path, err)
+	}
+	return dir, nil
+}
+
+// cloneMapped returns a detached mount of the directory at path, with the plan's id map.
+func (p *plan) cloneMapped(path string) (int, error) {
+	dir, err := openPath(path)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(dir)
+	mnt, err := unix.OpenTree(dir, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	if err != nil {
+		return -1, fmt.Errorf("clone the mount of %q: %w", path, err)
+	}
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(p.userns), Propagation: unix.MS_PRIVATE}
+	if err := unix.MountSetattr(mnt, "", unix.AT_EMPTY_PATH, &attr); err != nil {
+		unix.Close(mnt)
+		if errors.Is(err, unix.EINVAL) {
+			return -1, fmt.Errorf("map the owners of %q: filesystem or mount without idmapped mounts: %w", path, err)
+		}
+		return -1, fmt.Errorf("map the owners of %q: %w", path, err)
+	}
+	return mnt, nil
+}
+
+// emptyTmpfs returns a detached mount of an empty read-only tmpfs.
+func emptyTmpfs() (int, error) {
+	c, err := openContext("tmpfs")
+	if err != nil {
+		return -1, err
+	}
+	defer c.close()
+	for _, o := range []param{{key: "source", value: "empty"}, {key: "mode", value: "0755"}, {key: "ro", flag: true}} {
+		if err := c.set(o); err != nil {
+			return -1, err
+		}
+	}
+	return c.create(unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC)
+}
