@@ -18,3 +18,6 @@ func (m *Mount) DoBy(w Way) error { return m.do(w) }
 
 // Private reports whether the way can hold detached lowers on every kernel.
 func (w way) Private() bool { return w.private }
+
+// NewUserNamespace makes a user namespace without the cache.
+var NewUserNamespace = newUserNamespace

@@ -55,7 +55,7 @@ func (p *plan) buildPrivate(w way) (int, error) {
 
 // A scratch is what a private mount namespace holds while a mount is built in it.
 type scratch struct {
-	root   int // a tmpfs, -1 before it is there
+	root   int // a tmpfs; 0, which is always taken, before it is there
 	lowers []int
 	of     []lower // what lowers are of
 }

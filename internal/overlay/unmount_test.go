@@ -1,0 +1,146 @@
+package overlay_test
+
+import (
+	"errors"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/ostree-storage/ostree-storage/internal/overlay"
+	"golang.org/x/sys/unix"
+)
+
+func lockThread() { runtime.LockOSThread() }
+
+func mountLines(t testing.TB) []string {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Split(strings.TrimSpace(string(b)), "\n")
+}
+
+func wantMounted(t testing.TB, path string, want bool) {
+	t.Helper()
+	if got, err := overlay.Mounted(path); err != nil || got != want {
+		t.Errorf("mounted at %s: %v, %v; want %v", path, got, err, want)
+	}
+}
+
+func TestUnmount(t *testing.T) {
+	needRoot(t)
+	m := layers(t, t.TempDir(), 2)
+	wantMounted(t, m.Target, false)
+	mount(t, m, overlay.Way{})
+	wantMounted(t, m.Target, true)
+	dirs(t, m.Target, "inside")
+	wantMounted(t, m.Target+"/inside", false)
+	wantMounted(t, m.Upper, false)
+
+	busy, err := os.Open(m.Target + "/top")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	for range 3 {
+		if err := overlay.Unmount(m.Target); err != nil {
+			t.Error(err)
+		}
+		wantMounted(t, m.Target, false)
+	}
+	if b := make([]byte, 1); true {
+		if n, err := busy.Read(b); n != 1 || err != nil {
+			t.Errorf("read through a detached mount: %d, %v", n, err)
+		}
+	}
+}
+
+func TestNotMounted(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	write(t, dir+"/file", "")
+	if err := os.Symlink("/proc", dir+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{dir, dir + "/none", dir + "/file", dir + "/file/under", dir + "/link", dir + "/none/" + strings.Repeat("x/", 3000)} {
+		wantMounted(t, path, false)
+		if err := overlay.Unmount(path); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := os.Mkdir(dir+"/tmpfs", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", dir+"/tmpfs", "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	wantMounted(t, dir+"/tmpfs", false)
+	if err := overlay.Unmount(dir + "/tmpfs"); err != nil {
+		t.Error(err)
+	}
+}
+
+// A private way leaves no trace in the mount namespace, and the first thread stays in its own.
+func TestPrivateWaysLeaveNothing(t *testing.T) {
+	eachWay(t, func(t *testing.T, w overlay.Way) {
+		ns, err := os.Readlink("/proc/self/ns/mnt")
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := mountLines(t)
+		m := mapped(t, t.TempDir())
+		m.IDMap, m.ReadOnly = maps()[0], true
+		for range 20 {
+			if err := m.DoBy(w); err != nil {
+				t.Fatal(err)
+			}
+			if n := len(mountLines(t)); n != len(before)+1 {
+				t.Errorf("%d mounts, want one more than %d", n, len(before))
+			}
+			if err := overlay.Unmount(m.Target); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if after, err := os.Readlink("/proc/self/ns/mnt"); after != ns || err != nil {
+			t.Errorf("mount namespace %s, was %s, %v", after, ns, err)
+		}
+		if after := mountLines(t); strings.Join(after, "\n") != strings.Join(before, "\n") {
+			t.Errorf("mounts differ:\n%s\nwere\n%s", strings.Join(after, "\n"), strings.Join(before, "\n"))
+		}
+	})
+}
+
+func TestNoDescriptorsLeft(t *testing.T) {
+	eachWay(t, func(t *testing.T, w overlay.Way) {
+		m := mapped(t, t.TempDir())
+		m.IDMap = maps()[0]
+		count := func() int {
+			names, err := os.ReadDir("/proc/self/fd")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(names)
+		}
+		probe := func() error { _, err := overlay.Probe(t.TempDir()); return err }
+		good := func() error { return errors.Join(m.DoBy(w), overlay.Unmount(m.Target)) }
+		if err := errors.Join(good(), probe()); err != nil {
+			t.Fatal(err)
+		}
+		before := count()
+		bad := *m
+		bad.Extra = []string{"frob"}
+		for range 5 {
+			if err := errors.Join(good(), probe()); err != nil {
+				t.Fatal(err)
+			}
+			if err := bad.DoBy(w); err == nil {
+				t.Fatal("no error")
+			}
+		}
+		if after := count(); after != before {
+			t.Errorf("%d descriptors, were %d", after, before)
+		}
+	})
+}
