@@ -3,8 +3,12 @@ module github.com/ostree-storage/ostree-storage
 go 1.25.0
 
 require (
+	github.com/BurntSushi/toml v1.6.0
+	golang.org/x/sys v0.47.0
+)
+
+require (
 	cyphar.com/go-pathrs v0.2.5 // indirect
-	github.com/BurntSushi/toml v1.6.0 // indirect
 	github.com/cyphar/filepath-securejoin v0.7.0 // indirect
 	github.com/dlclark/regexp2 v1.11.5 // indirect
 	github.com/docker/go-units v0.5.0 // indirect
@@ -30,7 +34,6 @@ require (
 	github.com/tchap/go-patricia/v2 v2.3.3 // indirect
 	github.com/ulikunitz/xz v0.5.16 // indirect
 	github.com/vbatts/tar-split v0.12.3 // indirect
-	go.podman.io/storage v1.64.2 // indirect
+	go.podman.io/storage v1.64.2
 	golang.org/x/sync v0.22.0 // indirect
-	golang.org/x/sys v0.47.0 // indirect
 )
