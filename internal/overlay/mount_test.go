@@ -55,7 +55,7 @@ func wantFile(t testing.TB, path, text string) {
 func layers(t testing.TB, base string, n int) *overlay.Mount {
 	t.Helper()
 	d := dirs(t, base, "upper", "work", "merged", "empty")
-	m := &overlay.Mount{Upper: d[0], Work: d[1], Target: d[2], Empty: d[3]}
+	m := &overlay.Mount{Upper: d[0], Work: d[1], Target: d[2], Empty: d[3], UserXattr: inUserNS}
 	for i := range n {
 		dir := dirs(t, base, fmt.Sprintf("lower-%d", i))[0]
 		write(t, filepath.Join(dir, fmt.Sprint(i)), "")
@@ -224,7 +224,7 @@ func testLong(t *testing.T, base, dir string, w overlay.Way) {
 		t.Fatal(err)
 	}
 	at := func(p string) string { return base + "/" + dir + p }
-	m := &overlay.Mount{Upper: at(short.Upper), Work: at(short.Work), Target: at(short.Target)}
+	m := &overlay.Mount{Upper: at(short.Upper), Work: at(short.Work), Target: at(short.Target), UserXattr: inUserNS}
 	for _, l := range short.Lowers {
 		m.Lowers = append(m.Lowers, at(l))
 	}
@@ -243,9 +243,9 @@ func testLong(t *testing.T, base, dir string, w overlay.Way) {
 }
 
 func TestManyLowers(t *testing.T) {
+	needRoot(t)
+	m := layers(t, filepath.Join(t.TempDir(), strings.Repeat("n", 200)), overlay.MaxLowers)
 	eachWay(t, func(t *testing.T, w overlay.Way) {
-		base := filepath.Join(t.TempDir(), strings.Repeat("n", 200))
-		m := layers(t, base, overlay.MaxLowers)
 		mount(t, m, w)
 		for i := range overlay.MaxLowers {
 			wantFile(t, fmt.Sprintf("%s/%d", m.Target, i), "")
