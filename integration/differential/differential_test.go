@@ -1,0 +1,125 @@
+package differential_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"go.podman.io/storage/pkg/reexec"
+
+	"github.com/ostree-storage/ostree-storage/integration/differential"
+	"github.com/ostree-storage/ostree-storage/internal/testfs"
+)
+
+var (
+	seed   = flag.Uint64("seed", 0, "first seed; 0 means 1, and the time of day under SOAK")
+	number = flag.Int("n", 0, "chains on each filesystem; 0 means as many as fit in the time")
+	ours   = flag.String("driver", "ostree", "driver to compare with overlay")
+)
+
+// budget is how long chains are run on each filesystem when -n is not given.
+const budget = 20 * time.Second
+
+func TestMain(m *testing.M) {
+	if reexec.Init() { // the overlay driver extracts in a child process
+		return
+	}
+	logrus.SetLevel(logrus.FatalLevel)
+	os.Exit(m.Run())
+}
+
+// TestChains is the harness: what it prints on failure is enough to run the one
+// chain again.
+func TestChains(t *testing.T) {
+	first, end := *seed, time.Now().Add(budget)
+	soak, err := time.ParseDuration(os.Getenv("SOAK"))
+	if err == nil {
+		end = time.Now().Add(soak / 3)
+		if first == 0 {
+			first = uint64(time.Now().Unix()) << 20
+		}
+	}
+	first = max(first, 1)
+	length := time.Until(end)
+	testfs.Each(t, func(t *testing.T, dir string) {
+		end := time.Now().Add(length)
+		p := open(t, dir)
+		for s := first; ; s++ {
+			if *number > 0 && s-first >= uint64(*number) || *number == 0 && time.Now().After(end) {
+				break
+			}
+			runSeed(t, p, s)
+			if t.Failed() {
+				break
+			}
+			if (s-first)%50 == 49 {
+				reopen(t, p)
+			}
+		}
+		st := p.Stats
+		t.Logf("seeds from %d: %d chains, %d layers, %d paths, %d steps compared; %d layers were refused by the oracle",
+			first, st.Chains, st.Layers, st.Paths, st.Steps, st.Refused)
+		if *number == 0 && (st.Paths < 1000 || st.Refused*3 > st.Layers) {
+			t.Error("the harness compares too little to mean anything")
+		}
+	})
+}
+
+func open(t *testing.T, dir string, options ...string) *differential.Pair {
+	t.Helper()
+	oracle, err := differential.OpenSide("overlay", "overlay", filepath.Join(dir, "overlay"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	our, err := differential.OpenSide("ours", *ours, filepath.Join(dir, "ours"), options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for _, s := range []*differential.Side{oracle, our} {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	return &differential.Pair{Oracle: oracle, Ours: our, Keep: 6}
+}
+
+func reopen(t *testing.T, p *differential.Pair) {
+	t.Helper()
+	for _, s := range []*differential.Side{p.Oracle, p.Ours} {
+		if err := s.Reopen(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func runSeed(t *testing.T, p *differential.Pair, seed uint64) {
+	t.Helper()
+	chain, features := differential.Generate(seed)
+	diffs, err := p.Run(seed, chain)
+	if err != nil {
+		t.Fatalf("seed %d (%s): %v", seed, features, err)
+	}
+	if len(diffs) == 0 {
+		return
+	}
+	small := differential.Shrink(p, seed, chain, diffs[0])
+	t.Errorf("seed %d (%s):\n%s\nsmallest chain that shows it:\n%s\nagain: go test ./integration/differential -run '%s' -seed %d -n 1",
+		seed, features, format(diffs), small, t.Name(), seed)
+}
+
+func format(diffs []differential.Difference) string {
+	s := ""
+	for i, d := range diffs {
+		if i == 8 {
+			return s + fmt.Sprintf("  and %d more\n", len(diffs)-i)
+		}
+		s += "  " + d.String() + "\n"
+	}
+	return s
+}

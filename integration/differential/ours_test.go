@@ -1,0 +1,3 @@
+package differential_test
+
+import _ "github.com/ostree-storage/ostree-storage/plugin" // registers ours
