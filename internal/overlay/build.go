@@ -153,10 +153,12 @@ func (p *plan) setUpper(c *fsContext, a api) error {
 	return nil
 }
 
-// eachLower opens the lowers where they are, detached clones of them where they are mapped.
+// eachLower opens the lowers where they are, on detached clones of their mounts where they are mapped.
 func (p *plan) eachLower(f func(dir int, l lower) error) error {
+	c := p.newClones()
+	defer c.close()
 	for _, l := range p.lowers {
-		dir, err := p.openLower(l)
+		dir, err := c.open(l)
 		if err != nil {
 			return err
 		}
@@ -167,51 +169,6 @@ func (p *plan) eachLower(f func(dir int, l lower) error) error {
 		}
 	}
 	return nil
-}
-
-func (p *plan) openLower(l lower) (int, error) {
-	mnt := -1
-	var err error
-	switch {
-	case l.path == "":
-		mnt, err = emptyTmpfs()
-	case l.mapped:
-		mnt, err = p.cloneMapped(l.path)
-	default:
-		return openDir(l.path)
-	}
-	if err != nil {
-		return -1, err
-	}
-	defer unix.Close(mnt)
-	// The descriptor of a mount is O_PATH, which fsconfig takes from Linux 6.15 on only.
-	dir, err := unix.Openat(mnt, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, fmt.Errorf("open the clone of %q: %w", l.path, err)
-	}
-	return dir, nil
-}
-
-// cloneMapped returns a detached mount of the directory at path, with the plan's id map.
-func (p *plan) cloneMapped(path string) (int, error) {
-	dir, err := openPath(path)
-	if err != nil {
-		return -1, err
-	}
-	defer unix.Close(dir)
-	mnt, err := unix.OpenTree(dir, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
-	if err != nil {
-		return -1, fmt.Errorf("clone the mount of %q: %w", path, err)
-	}
-	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(p.userns), Propagation: unix.MS_PRIVATE}
-	if err := unix.MountSetattr(mnt, "", unix.AT_EMPTY_PATH, &attr); err != nil {
-		unix.Close(mnt)
-		if errors.Is(err, unix.EINVAL) {
-			return -1, fmt.Errorf("map the owners of %q: filesystem or mount without idmapped mounts: %w", path, err)
-		}
-		return -1, fmt.Errorf("map the owners of %q: %w", path, err)
-	}
-	return mnt, nil
 }
 
 // emptyTmpfs returns a detached mount of an empty read-only tmpfs.

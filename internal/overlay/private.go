@@ -77,33 +77,28 @@ func (s *scratch) eachLower(f func(dir int, l lower) error) error {
 	return nil
 }
 
-// attachLowers opens every lower, mapped clones after attaching them to s.
+// attachLowers opens every lower, and attaches their clones to a tmpfs over the target.
 func (p *plan) attachLowers(s *scratch) error {
-	clones := make(map[int]int) // by index: made before the tmpfs covers the target
-	defer func() {
-		for _, fd := range clones {
-			unix.Close(fd)
-		}
-	}()
-	for i, l := range p.lowers {
-		if !l.mapped {
-			continue
-		}
-		fd, err := p.cloneMapped(l.path)
-		if err != nil {
-			return err
-		}
-		clones[i] = fd
-	}
-	if err := p.openScratch(s); err != nil {
-		return err
-	}
-	for i, l := range p.lowers {
-		dir, err := s.openLower(i, l, clones)
+	c := p.newClones()
+	defer c.close()
+	for _, l := range p.lowers {
+		dir, err := c.open(l)
 		if err != nil {
 			return err
 		}
 		s.lowers, s.of = append(s.lowers, dir), append(s.of, l)
+	}
+	if err := p.openScratch(s); err != nil {
+		return err
+	}
+	for i, mnt := range c.mounts {
+		name := strconv.Itoa(i)
+		if err := unix.Mkdirat(s.root, name, 0o755); err != nil {
+			return fmt.Errorf("make a mount point on a tmpfs: %w", err)
+		}
+		if err := unix.MoveMount(mnt, "", s.root, name, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+			return &stepError{step: stepAttach, what: "attach a clone", err: err}
+		}
 	}
 	return nil
 }
@@ -120,28 +115,6 @@ func (p *plan) openScratch(s *scratch) error {
 	}
 	s.root = root
 	return p.attach(root)
-}
-
-// openLower opens lower i, attaching it to the tmpfs if it is a clone.
-func (s *scratch) openLower(i int, l lower, clones map[int]int) (int, error) {
-	clone, cloned := clones[i]
-	if l.path != "" && !cloned {
-		return openDir(l.path)
-	}
-	name := strconv.Itoa(i)
-	if err := unix.Mkdirat(s.root, name, 0o755); err != nil {
-		return -1, fmt.Errorf("make a mount point on a tmpfs: %w", err)
-	}
-	if cloned {
-		if err := unix.MoveMount(clone, "", s.root, name, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-			return -1, &stepError{step: stepAttach, what: fmt.Sprintf("attach the clone of %q", l.path), err: err}
-		}
-	}
-	dir, err := unix.Openat(s.root, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, fmt.Errorf("open the clone of %q: %w", l.path, err)
-	}
-	return dir, nil
 }
 
 // mountScratch makes the mount with mount(2) on the tmpfs and returns a detached clone of it.

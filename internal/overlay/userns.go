@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -63,16 +64,14 @@ func (c *namespaceCache) open(m *IDMap) (int, error) {
 // newUserNamespace makes a user namespace with the maps of m and returns its descriptor.
 //
 // A namespace is made with a process, and a Go program may not fork: its child has one thread, and any lock may be
-// held for ever. So the child does nothing but exit. The namespace hangs on the credentials, and those stay with the
-// zombie until it is waited for: long enough to write the maps and to open it.
+// held for ever. So the child runs nothing but two system calls: it sleeps, and exits if nobody has killed it.
 func newUserNamespace(m *IDMap) (int, error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	pid, errno := cloneZombie()
+	pid, errno := cloneSleeper()
 	if errno != 0 {
 		return -1, fmt.Errorf("clone a process: %w", errno)
 	}
 	defer reap(pid)
+	defer unix.Kill(pid, unix.SIGKILL)
 	proc := fmt.Sprintf("/proc/%d/", pid)
 	for _, file := range []struct{ name, text string }{{"uid_map", lines(m.UIDs)}, {"gid_map", lines(m.GIDs)}} {
 		if err := writeMap(proc+file.name, file.text); err != nil {
@@ -86,13 +85,19 @@ func newUserNamespace(m *IDMap) (int, error) {
 	return fd, nil
 }
 
-// cloneZombie starts a process in a new user namespace that ends at once. It sends no SIGCHLD, and a wait for any
+// What the sleeper passes to the kernel: it must not be on a stack that may have to grow.
+var (
+	sleep      = unix.Timespec{Sec: 10}
+	allSignals = ^uint64(0)
+)
+
+// cloneSleeper starts a process in a new user namespace that ends by itself. It sends no SIGCHLD, and a wait for any
 // child does not see it (wait(2), __WCLONE), so the program around this one does not notice. Sharing the descriptor
 // table keeps its end from flushing every open file.
 //
 //go:norace
 //go:noinline
-func cloneZombie() (int, syscall.Errno) {
+func cloneSleeper() (int, syscall.Errno) {
 	var pid uintptr
 	var errno syscall.Errno
 	const flags = unix.CLONE_NEWUSER | unix.CLONE_FILES
@@ -101,8 +106,11 @@ func cloneZombie() (int, syscall.Errno) {
 	} else {
 		pid, _, errno = syscall.RawSyscall6(syscall.SYS_CLONE, flags, 0, 0, 0, 0, 0)
 	}
-	for pid == 0 && errno == 0 {
-		syscall.RawSyscall(syscall.SYS_EXIT, 0, 0, 0)
+	if pid == 0 && errno == 0 {
+		syscall.RawSyscall6(syscall.SYS_PPOLL, 0, 0, uintptr(unsafe.Pointer(&sleep)), uintptr(unsafe.Pointer(&allSignals)), 8, 0)
+		for {
+			syscall.RawSyscall(syscall.SYS_EXIT, 0, 0, 0)
+		}
 	}
 	return int(pid), errno
 }
