@@ -1,0 +1,260 @@
+package index
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// A manifest says which runs count. Moved and Applied are the commits that its last compaction took in and struck out:
+// a crash after the manifest's rename leaves them in new/ and dropped/, and whoever comes next moves them on.
+type manifest struct {
+	Sequence int      `json:"sequence"`
+	Runs     []run    `json:"runs"`
+	Moved    []string `json:"moved,omitempty"`
+	Applied  []string `json:"applied,omitempty"`
+}
+
+type run struct {
+	Name    string `json:"name"`
+	Entries int    `json:"entries"`
+}
+
+// pending is how many lists wait for a run before a compaction is worth its while, and ratio how much larger than what
+// is merged an older run must be to stay apart. Together they keep a look-up to some dozens of files and make a key's
+// way through the runs logarithmic.
+const (
+	pending = 64
+	ratio   = 4
+)
+
+// read reads the manifest.
+func (x *Index) read() error {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d/manifest", x.fd()))
+	if errors.Is(err, fs.ErrNotExist) {
+		x.manifest = manifest{}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var m manifest
+	if err := json.Unmarshal(b, &m); err != nil {
+		return damaged("manifest", err.Error())
+	}
+	x.manifest = m
+	return nil
+}
+
+// waiting says which lists are in no run, and how they count. A list that a run took in already, but that a crash left
+// where it was, is taken: to count it twice would be wrong, and with a dropped list even dangerous.
+func (x *Index) waiting() []struct {
+	folder string
+	sign   int32
+	taken  []string
+} {
+	return []struct {
+		folder string
+		sign   int32
+		taken  []string
+	}{{"new", +1, x.manifest.Moved}, {"dropped", -1, x.manifest.Applied}}
+}
+
+// finish moves the lists that the manifest's compaction took in. It is repeated until the manifest forgets them.
+func (x *Index) finish() error {
+	for _, name := range x.manifest.Moved {
+		err := unix.Renameat(x.fd(), "new/"+name, x.fd(), "lists/"+name)
+		if err != nil && err != unix.ENOENT {
+			return &os.PathError{Op: "rename", Path: "new/" + name, Err: err}
+		}
+	}
+	for _, name := range x.manifest.Applied {
+		if err := x.remove("dropped/" + name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A Compaction is a run that waits to be put in place.
+type Compaction struct {
+	x    *Index
+	next manifest
+}
+
+// Compact merges what has gathered into a new run, if that is worth its while or force is set; otherwise it returns nil.
+// It only reads and needs no lock of the repository, but only one compaction may run at a time: the second to commit
+// finds another manifest and does nothing. Commit puts the run in place.
+func (x *Index) Compact(force bool) (*Compaction, error) {
+	if err := x.read(); err != nil {
+		return nil, err
+	}
+	if len(x.manifest.Moved)+len(x.manifest.Applied) > 0 {
+		return nil, nil // Settle comes first
+	}
+	added, err := x.names("new")
+	if err != nil {
+		return nil, err
+	}
+	dropped, err := x.names("dropped")
+	if err != nil {
+		return nil, err
+	}
+	if n := len(added) + len(dropped); n == 0 || n < pending && !force {
+		return nil, nil
+	}
+	c := &Compaction{x: x, next: manifest{Sequence: x.manifest.Sequence + 1, Moved: added, Applied: dropped}}
+	return c, c.write()
+}
+
+// write merges lists and the runs that are not much larger than they are.
+func (c *Compaction) write() error {
+	var inputs []*source
+	defer func() {
+		for _, in := range inputs {
+			in.close()
+		}
+	}()
+	take := func(path, magic string, sign int32) (int, error) {
+		k, err := open(c.x.dir, path, magic)
+		if err != nil {
+			return 0, err
+		}
+		inputs = append(inputs, &source{keyed: k, sign: sign})
+		return k.n, nil
+	}
+	total := 0
+	for i, name := range slices.Concat(c.next.Moved, c.next.Applied) {
+		folder, sign := "new/", int32(+1)
+		if i >= len(c.next.Moved) {
+			folder, sign = "dropped/", -1
+		}
+		n, err := take(folder+name, listMagic, sign)
+		if err != nil {
+			return err
+		}
+		total += n
+	}
+	runs := slices.Clone(c.x.manifest.Runs)
+	slices.SortFunc(runs, func(a, b run) int { return a.Entries - b.Entries })
+	for len(runs) > 0 && runs[0].Entries < ratio*total {
+		n, err := take("runs/"+runs[0].Name, runMagic, +1)
+		if err != nil {
+			return err
+		}
+		total += n
+		runs = runs[1:]
+	}
+	name := fmt.Sprint(c.next.Sequence)
+	f, err := c.x.create("runs/" + name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	n, err := writeRun(f, inputs)
+	if err != nil {
+		return err
+	}
+	c.next.Runs = append(runs, run{name, n})
+	return f.Close()
+}
+
+// Commit puts the compaction in place, unless another one was faster. The caller holds the exclusive lock.
+func (c *Compaction) Commit() error {
+	x := c.x
+	if err := x.read(); err != nil {
+		return err
+	}
+	if x.manifest.Sequence+1 != c.next.Sequence {
+		return nil
+	}
+	// A commit that was forgotten since has left new/ for good, and this run would count it for ever: give up, the next
+	// compaction is soon enough.
+	for _, name := range c.next.Moved {
+		var st unix.Stat_t
+		if err := unix.Fstatat(x.fd(), "new/"+name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return x.remove("runs/" + fmt.Sprint(c.next.Sequence))
+		}
+	}
+	if err := x.replace("manifest", mustJSON(c.next)); err != nil {
+		return err
+	}
+	if err := x.sweepRuns(c.next.Runs); err != nil {
+		return err
+	}
+	return x.Settle()
+}
+
+// sweepRuns removes the runs that are not among those that count.
+func (x *Index) sweepRuns(counting []run) error {
+	names, err := x.names("runs")
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if slices.ContainsFunc(counting, func(r run) bool { return r.Name == name }) {
+			continue
+		}
+		if err := x.remove("runs/" + name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Settle finishes a compaction that a crash interrupted. The caller holds the exclusive lock.
+func (x *Index) Settle() error {
+	if err := x.read(); err != nil || len(x.manifest.Moved)+len(x.manifest.Applied) == 0 {
+		return err
+	}
+	if err := x.finish(); err != nil {
+		return err
+	}
+	// The manifest must not name what was moved any longer, for a name may come back.
+	x.manifest.Moved, x.manifest.Applied = nil, nil
+	return x.replace("manifest", mustJSON(x.manifest))
+}
+
+func mustJSON(m manifest) []byte {
+	b, err := json.Marshal(m)
+	if err != nil {
+		panic(err) // a struct of strings and numbers
+	}
+	return b
+}
+
+// create makes a file, over what an interrupted compaction left under its name.
+func (x *Index) create(name string) (*os.File, error) {
+	if err := x.remove(name); err != nil {
+		return nil, err
+	}
+	fd, err := unix.Openat(x.fd(), name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, &os.PathError{Op: "create", Path: name, Err: err}
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// replace gives the file a new content, durable before it has its name.
+func (x *Index) replace(name string, content []byte) error {
+	f, err := x.create(name + ".new")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.Write(content); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := unix.Renameat(x.fd(), name+".new", x.fd(), name); err != nil {
+		return &os.PathError{Op: "rename", Path: name, Err: err}
+	}
+	return nil
+}

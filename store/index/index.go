@@ -1,0 +1,255 @@
+package index
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ostree-storage/ostree-storage/store/object"
+)
+
+// An Index is the index of one repository. Its methods are safe for use by one goroutine; any number of processes may
+// have the same index open under the locks that the package comment names.
+type Index struct {
+	dir *os.File
+	// manifest is what the manifest file said when it was last read.
+	manifest manifest
+}
+
+var folders = []string{"new", "lists", "dropped", "refs", "runs"}
+
+// Open opens the index in directory path, making it where there is none.
+func Open(path string) (*Index, error) {
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	x := &Index{dir: dir}
+	for _, name := range folders {
+		if err := unix.Mkdirat(x.fd(), name, 0o700); err != nil && err != unix.EEXIST {
+			dir.Close()
+			return nil, &os.PathError{Op: "mkdir", Path: path + "/" + name, Err: err}
+		}
+	}
+	return x, nil
+}
+
+// Close releases the index.
+func (x *Index) Close() error { return x.dir.Close() }
+
+func (x *Index) fd() int { return int(x.dir.Fd()) }
+
+// refFile is the name under refs/ for a ref: a ref cannot hold the byte that stands for its slashes.
+func refFile(ref string) string { return "refs/" + strings.ReplaceAll(ref, "/", "%") }
+
+// Add counts commit for ref. The list, made by AppendList, is the file name in directory from; it must be durable, and
+// moves into the index if that has none of the commit yet. Adding what is there already changes nothing.
+func (x *Index) Add(commit object.Checksum, ref string, from *os.File, name string) error {
+	list, err := x.listOf(commit)
+	if errors.Is(err, fs.ErrNotExist) {
+		list = "new/" + commit.String()
+		err = unix.Renameat2(int(from.Fd()), name, x.fd(), list, unix.RENAME_NOREPLACE)
+		if err == unix.EEXIST {
+			err = nil
+		}
+		if err != nil {
+			err = &os.LinkError{Op: "rename", Old: name, New: list, Err: err}
+		}
+	}
+	if err != nil {
+		return err
+	}
+	// A ref that named another commit before moves: its old link goes with the rename.
+	next := refFile(ref) + "%%"
+	if err := x.remove(next); err != nil {
+		return err
+	}
+	if err := link(x.fd(), list, x.fd(), next); err != nil {
+		return err
+	}
+	if err := unix.Renameat(x.fd(), next, x.fd(), refFile(ref)); err != nil {
+		return &os.PathError{Op: "rename", Path: next, Err: err}
+	}
+	return x.remove(next) // rename of two names of one inode leaves both
+}
+
+// DropRef forgets ref. Commits reports with References how many others they have.
+func (x *Index) DropRef(ref string) error { return x.remove(refFile(ref)) }
+
+// References returns how many refs name the commit, as far as the index knows.
+func (x *Index) References(commit object.Checksum) (int, error) {
+	list, err := x.listOf(commit)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(x.fd(), list, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return 0, &os.PathError{Op: "stat", Path: list, Err: err}
+	}
+	return int(st.Nlink) - 1, nil
+}
+
+// Known says whether the index counts the commit.
+func (x *Index) Known(commit object.Checksum) (bool, error) {
+	_, err := x.listOf(commit)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Keys returns the sorted keys of a commit's objects. It fails with fs.ErrNotExist for a commit that is not counted.
+func (x *Index) Keys(commit object.Checksum) ([]Key, error) {
+	path, err := x.listOf(commit)
+	if err != nil {
+		return nil, err
+	}
+	list, err := open(x.dir, path, listMagic)
+	if err != nil {
+		return nil, err
+	}
+	defer list.close()
+	keys := make([]Key, list.n)
+	for i := range keys {
+		keys[i] = list.key(i)
+	}
+	return keys, nil
+}
+
+// Forget stops counting commit. Forgetting an unknown commit does nothing.
+func (x *Index) Forget(commit object.Checksum) error {
+	if err := x.Settle(); err != nil {
+		return err
+	}
+	name := commit.String()
+	if err := x.remove("new/" + name); err != nil {
+		return err
+	}
+	err := unix.Renameat(x.fd(), "lists/"+name, x.fd(), "dropped/"+name)
+	if err != nil && err != unix.ENOENT {
+		return &os.PathError{Op: "rename", Path: "lists/" + name, Err: err}
+	}
+	return nil
+}
+
+// Count returns for each of the sorted keys how many counted commits reach the object.
+func (x *Index) Count(keys []Key) ([]int32, error) {
+	sums := make([]int32, len(keys))
+	if err := x.read(); err != nil {
+		return nil, err
+	}
+	add := func(path, magic string, sign int32) error {
+		k, err := open(x.dir, path, magic)
+		if err != nil {
+			return err
+		}
+		defer k.close()
+		k.addTo(sums, keys, sign)
+		return nil
+	}
+	for _, run := range x.manifest.Runs {
+		if err := add("runs/"+run.Name, runMagic, +1); err != nil {
+			return nil, err
+		}
+	}
+	for _, waiting := range x.waiting() {
+		names, err := x.names(waiting.folder)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			if slices.Contains(waiting.taken, name) {
+				continue
+			}
+			if err := add(waiting.folder+"/"+name, listMagic, waiting.sign); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return sums, nil
+}
+
+// Commits returns the commits that the index counts.
+func (x *Index) Commits() ([]object.Checksum, error) {
+	var commits []object.Checksum
+	for _, folder := range []string{"new", "lists"} {
+		names, err := x.names(folder)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			c, err := object.ParseChecksum(name)
+			if err != nil {
+				return nil, damaged(folder+"/"+name, "not named by a commit")
+			}
+			commits = append(commits, c)
+		}
+	}
+	return commits, nil
+}
+
+// Refs returns the refs that the index knows.
+func (x *Index) Refs() ([]string, error) {
+	names, err := x.names("refs")
+	if err != nil {
+		return nil, err
+	}
+	refs := names[:0]
+	for _, name := range names {
+		if !strings.HasSuffix(name, "%%") {
+			refs = append(refs, strings.ReplaceAll(name, "%", "/"))
+		}
+	}
+	return refs, nil
+}
+
+// listOf returns where the list of a commit is, or fs.ErrNotExist.
+func (x *Index) listOf(commit object.Checksum) (string, error) {
+	var st unix.Stat_t
+	for _, folder := range []string{"new/", "lists/"} {
+		path := folder + commit.String()
+		err := unix.Fstatat(x.fd(), path, &st, unix.AT_SYMLINK_NOFOLLOW)
+		if err == nil {
+			return path, nil
+		}
+		if err != unix.ENOENT {
+			return "", &os.PathError{Op: "stat", Path: path, Err: err}
+		}
+	}
+	return "", &os.PathError{Op: "find list of", Path: commit.String(), Err: fs.ErrNotExist}
+}
+
+// names lists a folder, unsorted.
+func (x *Index) names(folder string) ([]string, error) {
+	fd, err := unix.Openat(x.fd(), folder, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: folder, Err: err}
+	}
+	d := os.NewFile(uintptr(fd), folder)
+	defer d.Close()
+	return d.Readdirnames(-1)
+}
+
+func (x *Index) remove(name string) error {
+	if err := unix.Unlinkat(x.fd(), name, 0); err != nil && err != unix.ENOENT {
+		return &os.PathError{Op: "unlink", Path: name, Err: err}
+	}
+	return nil
+}
+
+func link(oldDir int, oldName string, newDir int, newName string) error {
+	if err := unix.Linkat(oldDir, oldName, newDir, newName, 0); err != nil {
+		return &os.LinkError{Op: "link", Old: oldName, New: newName, Err: err}
+	}
+	return nil
+}
