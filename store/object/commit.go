@@ -178,14 +178,12 @@ func (d *decoder) metadata(s span) []MetadataEntry {
 		}
 		value := d.pad(end, e.start, numberAlign, t.end)
 		typ, place := d.variantParts(span{value, t.end})
+		d.normal(typ, place, 0)
 		if d.err != nil {
 			return nil
 		}
-		if d.normal(typ, place, 0); d.err != nil {
-			return nil
-		}
 		low, high := place.start-s.start, place.end-s.start
-		list[i] = MetadataEntry{key, Variant{typ, all[low:high:high]}}
+		list[i] = MetadataEntry{key, Variant{string(d.b[place.end+1 : t.end]), all[low:high:high]}}
 	}
 	return list
 }

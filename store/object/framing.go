@@ -194,6 +194,9 @@ func (d *decoder) tuple(s span, n int) tuple {
 	if d.err != nil {
 		return tuple{}
 	}
+	if n == 0 {
+		return tuple{span: s, all: s.end}
+	}
 	w := sizeWidth(s.len())
 	body := s.len() - n*w
 	switch {

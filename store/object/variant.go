@@ -45,9 +45,8 @@ func (v Variant) is(typ string) (*decoder, error) {
 	d := &decoder{b: v.Data}
 	if v.Type != typ {
 		d.fail(0, reasonWrongType)
-	} else {
-		d.normal(typ, span{0, len(v.Data)}, 0)
 	}
+	d.normal(parseShape(typ), span{0, len(v.Data)}, 0)
 	return d, d.failure()
 }
 
@@ -99,11 +98,12 @@ func (v Variant) Uint64() (uint64, error) {
 
 // check returns the reason that v cannot be encoded, or "".
 func (v Variant) check() string {
-	if typeLength(v.Type, 0) != len(v.Type) || v.Type == "" {
+	t := parseShape(v.Type)
+	if t == nil {
 		return reasonVariantType
 	}
 	d := &decoder{b: v.Data}
-	if d.normal(v.Type, span{0, len(v.Data)}, 0); d.err != nil {
+	if d.normal(t, span{0, len(v.Data)}, 0); d.err != nil {
 		return d.err.Reason
 	}
 	return ""
@@ -111,19 +111,18 @@ func (v Variant) check() string {
 
 // variantParts returns the type of the variant that is all of s, and the place
 // of its value: value, NUL, type string.
-func (d *decoder) variantParts(s span) (typ string, value span) {
+func (d *decoder) variantParts(s span) (*shape, span) {
 	if d.err != nil {
-		return "", span{}
+		return nil, span{}
 	}
-	nul := bytes.LastIndexByte(d.b[s.start:s.end], 0)
-	if nul < 0 {
+	nul := s.start + bytes.LastIndexByte(d.b[s.start:s.end], 0)
+	if nul < s.start {
 		d.fail(s.start, reasonVariantType)
-		return "", span{}
+		return nil, span{}
 	}
-	typ = string(d.b[s.start+nul+1 : s.end])
-	if typ == "" || typeLength(typ, 0) != len(typ) {
-		d.fail(s.start+nul+1, reasonVariantType)
-		return "", span{}
+	t := parseShape(string(d.b[nul+1 : s.end]))
+	if t == nil {
+		d.fail(nul+1, reasonVariantType)
 	}
-	return typ, span{s.start, s.start + nul}
+	return t, span{s.start, nul}
 }
