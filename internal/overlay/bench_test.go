@@ -15,10 +15,7 @@ func onTmpfs(b *testing.B, lowers int) *overlay.Mount {
 	b.Helper()
 	needRoot(b)
 	dir := b.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	tmpfs(b, dir)
 	return layers(b, dir, lowers)
 }
 

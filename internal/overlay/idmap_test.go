@@ -224,6 +224,28 @@ func TestIDMapManyRanges(t *testing.T) {
 	}
 }
 
+// The lowers' common directory does not show a lower that is mounted there, or that a link leads to.
+func TestIDMapAcrossMounts(t *testing.T) {
+	eachWay(t, func(t *testing.T, w overlay.Way) {
+		m := layers(t, t.TempDir(), 3)
+		m.IDMap = maps()[0]
+		tmpfs(t, m.Lowers[0])
+		write(t, m.Lowers[0]+"/top", "mounted")
+		elsewhere := dirs(t, t.TempDir(), "elsewhere")[0]
+		write(t, elsewhere+"/far", "")
+		if err := errors.Join(os.RemoveAll(m.Lowers[1]), os.Symlink(elsewhere, m.Lowers[1])); err != nil {
+			t.Fatal(err)
+		}
+		mount(t, m, w)
+		wantFile(t, m.Target+"/top", "mounted")
+		for _, name := range []string{"top", "far", "2"} {
+			if uid, gid := owners(t, filepath.Join(m.Target, name)); uid != 100000 || gid != 100001 {
+				t.Errorf("%s is owned by %d:%d, want 100000:100001", name, uid, gid)
+			}
+		}
+	})
+}
+
 // A filesystem that cannot be idmapped is named.
 func TestIDMapUnsupported(t *testing.T) {
 	needRoot(t)

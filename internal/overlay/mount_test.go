@@ -351,10 +351,7 @@ func TestErrors(t *testing.T) {
 		}, []string{"one in the other"}, unix.EINVAL},
 		"other filesystem": {func(t *testing.T, m *overlay.Mount) {
 			m.Work = t.TempDir()
-			if err := unix.Mount("tmpfs", m.Work, "tmpfs", 0, ""); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { unix.Unmount(m.Work, unix.MNT_DETACH) })
+			tmpfs(t, m.Work)
 		}, []string{"different filesystems"}, unix.EINVAL},
 		"bad map": {func(_ *testing.T, m *overlay.Mount) { m.IDMap = &overlay.IDMap{} }, []string{"uid map: no ranges"}, nil},
 	}

@@ -14,6 +14,15 @@ import (
 
 func lockThread() { runtime.LockOSThread() }
 
+// tmpfs mounts a tmpfs at dir until the test ends.
+func tmpfs(t testing.TB, dir string) {
+	t.Helper()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+}
+
 // mountLines returns the lines of mountinfo with mounts under dir. There are others: tests run beside each other.
 func mountLines(t testing.TB, dir string) []string {
 	t.Helper()
@@ -21,7 +30,7 @@ func mountLines(t testing.TB, dir string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return slices.DeleteFunc(strings.Split(string(b), "\n"), func(line string) bool { return !strings.Contains(line, dir) })
+	return slices.DeleteFunc(strings.Split(string(b), "\n"), func(line string) bool { return !strings.Contains(line, " "+dir) })
 }
 
 func wantMounted(t testing.TB, path string, want bool) {
@@ -72,12 +81,7 @@ func TestNotMounted(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := os.Mkdir(dir+"/tmpfs", 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount("tmpfs", dir+"/tmpfs", "tmpfs", 0, ""); err != nil {
-		t.Fatal(err)
-	}
+	tmpfs(t, dirs(t, dir, "tmpfs")[0])
 	wantMounted(t, dir+"/tmpfs", false)
 	if err := overlay.Unmount(dir + "/tmpfs"); err != nil {
 		t.Error(err)
@@ -91,15 +95,23 @@ func TestPrivateWaysLeaveNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		base := t.TempDir()
-		m := mapped(t, base)
+		// What is mounted on a shared mount appears on its peers as well.
+		base, peer := t.TempDir(), t.TempDir()
+		tmpfs(t, base)
+		if err := errors.Join(unix.Mount("", base, "", unix.MS_SHARED, ""), unix.Mount(base, peer, "", unix.MS_BIND, "")); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Unmount(peer, unix.MNT_DETACH)
+		m := mapped(t, base+"/layers")
 		m.IDMap, m.ReadOnly = maps()[0], true
 		for range 20 {
 			if err := m.DoBy(w); err != nil {
 				t.Fatal(err)
 			}
-			if lines := mountLines(t, base); len(lines) != 1 {
-				t.Errorf("mounts:\n%s", strings.Join(lines, "\n"))
+			for _, dir := range []string{base, peer} {
+				if lines := mountLines(t, dir+"/layers"); len(lines) != 1 {
+					t.Errorf("mounts:\n%s", strings.Join(lines, "\n"))
+				}
 			}
 			if err := overlay.Unmount(m.Target); err != nil {
 				t.Fatal(err)
@@ -108,8 +120,10 @@ func TestPrivateWaysLeaveNothing(t *testing.T) {
 		if after, err := os.Readlink("/proc/self/ns/mnt"); after != ns || err != nil {
 			t.Errorf("mount namespace %s, was %s, %v", after, ns, err)
 		}
-		if lines := mountLines(t, base); len(lines) != 0 {
-			t.Errorf("left behind:\n%s", strings.Join(lines, "\n"))
+		for _, dir := range []string{base, peer} {
+			for _, line := range mountLines(t, dir+"/layers") {
+				t.Errorf("left behind: %s", line)
+			}
 		}
 	})
 }
