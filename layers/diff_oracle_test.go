@@ -262,6 +262,7 @@ func TestDiffMatchesUpstreamOnOverlay(t *testing.T) {
 		t.Run(fmt.Sprint("seed", seed), func(t *testing.T) {
 			g := newRandomTree(t, base, seed)
 			defer g.clean()
+			g.few = seed%3 == 1
 			lowers := g.chain(1+int(seed)%4, 15+int(seed%40))
 			upper := g.dir("upper")
 			g.mount(upper, lowers, func(merged string) { g.work(merged, 10+int(seed%50)) })
@@ -278,9 +279,10 @@ func TestDiffMatchesUpstreamOnOverlay(t *testing.T) {
 func TestDiffMatchesUpstreamOnHandmadeLayers(t *testing.T) {
 	base := tmpfs(t)
 	refused := 0
-	for seed := range oracleSeeds(200) {
+	for seed := range oracleSeeds(300) {
 		t.Run(fmt.Sprint("seed", seed), func(t *testing.T) {
 			g := newRandomTree(t, base, seed)
+			g.few = seed%2 == 1
 			defer g.clean()
 			var lowers []string
 			for range seed % 5 {

@@ -20,6 +20,7 @@ type randomTree struct {
 	r    *rand.Rand
 	base string
 	n    int
+	few  bool // few names and many symlinks: what is a directory here is a symlink there
 }
 
 func newRandomTree(t testing.TB, base string, seed uint64) *randomTree {
@@ -113,6 +114,9 @@ func (g *randomTree) oneIn(n int) bool { return g.r.IntN(n) == 0 }
 func pick[T any](g *randomTree, from []T) T { return from[g.r.IntN(len(from))] }
 
 func (g *randomTree) name() string {
+	if g.few {
+		return pick(g, plainNames[:3])
+	}
 	if g.oneIn(5) {
 		return pick(g, oddNames)
 	}
@@ -149,7 +153,11 @@ func (g *randomTree) work(root string, n int) {
 }
 
 func (g *randomTree) create(p, root string, all []string) {
-	switch g.r.IntN(16) {
+	kind := g.r.IntN(16)
+	if g.few && g.oneIn(3) {
+		kind = 5
+	}
+	switch kind {
 	case 0, 1, 2, 3, 4:
 		if utf8.ValidString(filepath.Base(p)) {
 			_ = os.Mkdir(p, 0o755)
