@@ -1,0 +1,106 @@
+// Locks, in the order in which they are taken. All are OFD locks (fcntl F_OFD_SETLK on the whole file), as libostree
+// takes them; each holder opens the file for itself, so that goroutines of one process exclude each other like
+// processes do, and the kernel frees what a dead process held. No lock file ever needs to be cleaned up.
+//
+//  1. The lock of a stage (staging/<name>/.lock) or of a removal (trash/<name>.drop), exclusive, from its beginning to
+//     its end. Recover takes it without waiting: whoever does not hold it any more is dead. Nobody waits for it.
+//  2. The gate (extensions/ostree-storage/gate). Publishers hold it shared while they wait for lock 3, and no longer.
+//     Those who delete objects hold it exclusive from before they wait for lock 3 until they have released that. So new
+//     publishers queue behind a waiting deletion, which otherwise overlapping publishers would keep out for as long as
+//     they come. libostree does not know the gate; it only misses the fairness.
+//  3. The repository's lock (.lock), shared to publish (from the first object linked to the ref written), exclusive to
+//     delete objects. Whoever holds it exclusive lets go after maxExclusive, pauses for others and comes again; what it
+//     decided before is checked against the refs again then.
+//
+// Never taken together with locks of other packages: nothing is called back while 2 or 3 is held, except for the
+// caller's walk of its own staged tree in Publish. Reading takes no lock. A deletion of refs takes none: it can only make
+// garbage. Lane files without a tree, staging and trash are nobody's roots and are deleted without lock 3.
+
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	maxExclusive = 50 * time.Millisecond  // how long objects are deleted in one go
+	pause        = 2 * time.Millisecond   // between two such goes: long enough for all that poll to get in
+	pollGate     = 500 * time.Microsecond // how often a waiting process asks, at first
+	pollForeign  = 10 * time.Millisecond  // and later, when something of libostree holds the lock for long
+)
+
+// acquire opens name and locks it, waiting until it can. Closing the descriptor unlocks.
+func (r *root) acquire(ctx context.Context, name string, kind int16) (fd int, err error) {
+	begin := time.Now()
+	for {
+		fd, err := r.tryAcquire(name, kind)
+		if err != unix.EAGAIN {
+			return fd, err
+		}
+		wait := pollGate
+		if time.Since(begin) > time.Second {
+			wait = pollForeign
+		}
+		select {
+		case <-ctx.Done():
+			return -1, fmt.Errorf("wait for lock %s: %w", name, ctx.Err())
+		case <-time.After(wait):
+		}
+	}
+}
+
+// tryAcquire opens name and locks it, or fails with EAGAIN if another holds the lock.
+func (r *root) tryAcquire(name string, kind int16) (fd int, err error) {
+	fd, err = retry(func() (int, error) {
+		return unix.Openat(r.fd(), name, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	})
+	if err != nil {
+		return -1, fmt.Errorf("open lock %s: %w", name, err)
+	}
+	_, err = retry(func() (int, error) {
+		l := unix.Flock_t{Type: kind, Whence: 0}
+		return 0, unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &l)
+	})
+	switch err {
+	case nil:
+		return fd, nil
+	case unix.EAGAIN, unix.EACCES:
+		err = unix.EAGAIN
+	default:
+		err = fmt.Errorf("lock %s: %w", name, err)
+	}
+	unix.Close(fd)
+	return -1, err
+}
+
+// lockShared takes the repository's lock to publish.
+func (r *root) lockShared(ctx context.Context) (unlock func(), err error) {
+	gate, err := r.acquire(ctx, gateFile, unix.F_RDLCK)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(gate)
+	fd, err := r.acquire(ctx, lockFile, unix.F_RDLCK)
+	if err != nil {
+		return nil, err
+	}
+	return func() { unix.Close(fd) }, nil
+}
+
+// lockExclusive takes the repository's lock to delete.
+func (r *root) lockExclusive(ctx context.Context) (unlock func(), err error) {
+	gate, err := r.acquire(ctx, gateFile, unix.F_WRLCK)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := r.acquire(ctx, lockFile, unix.F_WRLCK)
+	if err != nil {
+		unix.Close(gate)
+		return nil, err
+	}
+	return func() { unix.Close(fd); unix.Close(gate) }, nil
+}

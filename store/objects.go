@@ -1,0 +1,113 @@
+package store
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ostree-storage/ostree-storage/store/object"
+)
+
+// Objects is the read side of a repository.
+type Objects struct{ root *root }
+
+// maxMetadata bounds what is read into memory for one metadata object, in bytes. libostree's own bound is 128 MiB.
+const maxMetadata = 1 << 30
+
+// Has tells if an object is there. It does not look at its content.
+func (o *Objects) Has(n object.Name) (bool, error) {
+	var st unix.Stat_t
+	switch err := lstat(int(o.root.objects.Fd()), n.LoosePath(), &st); err {
+	case nil:
+		return true, nil
+	case unix.ENOENT:
+		return false, nil
+	default:
+		return false, fmt.Errorf("look for %s: %w", n, err)
+	}
+}
+
+// ReadCommit reads and verifies a commit.
+func (o *Objects) ReadCommit(c object.Checksum) (*object.Commit, error) {
+	m := new(object.Commit)
+	return m, o.root.readMetadata(object.Name{Checksum: c, Type: object.TypeCommit}, m)
+}
+
+// ReadDirTree reads and verifies a dirtree.
+func (o *Objects) ReadDirTree(c object.Checksum) (*object.DirTree, error) {
+	m := new(object.DirTree)
+	return m, o.root.readMetadata(object.Name{Checksum: c, Type: object.TypeDirTree}, m)
+}
+
+// ReadDirMeta reads and verifies a dirmeta.
+func (o *Objects) ReadDirMeta(c object.Checksum) (*object.DirMeta, error) {
+	m := new(object.DirMeta)
+	return m, o.root.readMetadata(object.Name{Checksum: c, Type: object.TypeDirMeta}, m)
+}
+
+// OpenFile opens a file object and returns its header, the store label included. The file of a symlink is nil.
+// The content is not verified.
+func (o *Objects) OpenFile(c object.Checksum) (*object.FileHeader, *os.File, error) {
+	n := object.Name{Checksum: c, Type: object.TypeFile}
+	dir, path := int(o.root.objects.Fd()), n.LoosePath()
+	var st unix.Stat_t
+	fd, err := openInode(dir, path, &st)
+	if err == unix.ENOENT {
+		return nil, nil, &MissingError{n}
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("open %s: %w", n, err)
+	}
+	h, err := headerOf(fd, dir, path, &st)
+	if fd < 0 {
+		return h, nil, err
+	}
+	f := os.NewFile(uintptr(fd), o.root.path+"/objects/"+path)
+	if err != nil {
+		f.Close()
+		return nil, nil, fmt.Errorf("open %s: %w", n, err)
+	}
+	return h, f, nil
+}
+
+// readMetadata reads a metadata object, compares its checksum and decodes it.
+func (r *root) readMetadata(n object.Name, into interface{ UnmarshalBinary([]byte) error }) error {
+	b, err := readAt(int(r.objects.Fd()), n.LoosePath())
+	if err == unix.ENOENT {
+		return &MissingError{n}
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", n, err)
+	}
+	if got := object.Sum(b); got != n.Checksum {
+		return &CorruptError{n, "its bytes hash to " + got.String()}
+	}
+	if err := into.UnmarshalBinary(b); err != nil {
+		return &CorruptError{n, err.Error()}
+	}
+	return nil
+}
+
+// readAt reads a whole regular file.
+func readAt(dir int, name string) ([]byte, error) {
+	fd, err := openRead(dir, name)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), name)
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > maxMetadata {
+		return nil, fmt.Errorf("not a metadata file (mode %o, %d bytes)", st.Mode, st.Size)
+	}
+	b := make([]byte, st.Size)
+	if _, err := io.ReadFull(f, b); err != nil {
+		return nil, err
+	}
+	return b, nil
+}

@@ -1,0 +1,94 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// chunkSize is how much of a large file is in memory at a time, in bytes; a stream uses three chunks.
+const chunkSize = 1 << 20
+
+var chunks = sync.Pool{New: func() any { b := make([]byte, chunkSize); return &b }}
+
+// PutStream places a large regular file, which is written while it is hashed. A body that is not size bytes long is an
+// error.
+func (s *Stage) PutStream(dir int, name string, f File, size int64, body io.Reader) (Placed, error) {
+	it, err := s.item(&f, size)
+	if err != nil {
+		return Placed{}, err
+	}
+	if it.header.Mode&unix.S_IFMT != unix.S_IFREG {
+		return Placed{}, placeError("write", name, unix.EINVAL)
+	}
+	sum, err := it.header.NewHash()
+	if err != nil {
+		return Placed{}, fmt.Errorf("hash %q: %w", name, err)
+	}
+	fd, err := s.r.disk.create(dir, name, it.header.Mode&0o777)
+	if err != nil {
+		return Placed{}, placeError("create", name, err)
+	}
+	if err = pour(fd, sum, size, body); err != nil {
+		err = fmt.Errorf("write %q: %w", name, err)
+	}
+	sum.Sum(it.sum[:0])
+	it.open = fd
+	var p Placed
+	if err == nil {
+		p, err = s.place(dir, name, it)
+	}
+	if err = errors.Join(err, unix.Close(fd)); err != nil {
+		s.r.disk.remove(dir, name)
+		return Placed{}, err
+	}
+	return p, nil
+}
+
+// pour writes size bytes of body into a new file while another goroutine hashes them.
+func pour(fd int, sum hash.Hash, size int64, body io.Reader) error {
+	type part struct {
+		b *[]byte
+		n int
+	}
+	full, empty := make(chan part, 2), make(chan *[]byte, 3)
+	for range cap(empty) {
+		empty <- chunks.Get().(*[]byte)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for p := range full {
+			sum.Write((*p.b)[:p.n])
+			empty <- p.b
+		}
+	}()
+	err := func() error {
+		defer close(full)
+		for off := int64(0); off < size; {
+			b := <-empty
+			n, err := io.ReadFull(body, (*b)[:min(int64(len(*b)), size-off)])
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			full <- part{b, n} // hashed even if the write fails: the buffer comes back that way
+			if err != nil {
+				return err
+			}
+			if err := writeHoles(fd, (*b)[:n], off); err != nil {
+				return err
+			}
+			off += int64(n)
+		}
+		return growTo(fd, size)
+	}()
+	<-done
+	for range cap(empty) {
+		chunks.Put(<-empty)
+	}
+	return err
+}
