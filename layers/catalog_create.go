@@ -1,0 +1,138 @@
+package layers
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// CreateOptions says what Create makes.
+type CreateOptions struct {
+	ReadWrite bool
+	// Chain is the parent and its ancestors, nearest first, as Catalogs.Chain returns them. It may be nil if they are all in this catalog.
+	Chain []*Layer
+	// RootUID and RootGID own the root of a layer without a parent: the container's root on disk.
+	RootUID, RootGID uint32
+	// RootMode, if not nil, is the mode of the root in place of the parent's or 0555.
+	RootMode *uint32
+}
+
+// defaultRootMode is the mode of a root that nothing says anything about.
+const defaultRootMode = 0o555
+
+// Create makes an empty layer: `diff/`, `work/`, `merged/` and the record. The root's owner and mode are those of the parent's
+// root, else 0555. Whatever there was under that id before is removed.
+func (c *Catalog) Create(id, parent string, o CreateOptions) (*Layer, error) {
+	if err := checkLayerID(id); err != nil {
+		return nil, err
+	}
+	l, err := c.create(id, parent, o)
+	if err != nil {
+		return nil, fmt.Errorf("create layer %s: %w", id, err)
+	}
+	return l, nil
+}
+
+func (c *Catalog) create(id, parent string, o CreateOptions) (*Layer, error) {
+	l := &Layer{ID: id, Parent: parent, ReadWrite: o.ReadWrite, catalog: c}
+	root := RootMeta{UID: o.RootUID, GID: o.RootGID, Mode: defaultRootMode}
+	if parent != "" {
+		chain, err := c.parents(parent, o.Chain)
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range chain {
+			l.Ancestors = append(l.Ancestors, a.ID)
+		}
+		if root, err = chain[0].rootMeta(); err != nil {
+			return nil, err
+		}
+	}
+	if o.RootMode != nil {
+		root.Mode = *o.RootMode
+	}
+	if slices.Contains(l.Ancestors, id) {
+		return nil, fmt.Errorf("its own ancestor: %w", ErrInUse)
+	}
+	if err := c.clear(id); err != nil {
+		return nil, err
+	}
+	if err := c.makeDirs(l, root); err != nil {
+		return nil, errors.Join(err, c.clear(id))
+	}
+	return l, nil
+}
+
+// parents checks that chain is that of parent, or finds it.
+func (c *Catalog) parents(parent string, chain []*Layer) ([]*Layer, error) {
+	if len(chain) == 0 {
+		return Catalogs{c}.Chain(parent)
+	}
+	if chain[0].ID != parent {
+		return nil, fmt.Errorf("chain begins with %s, not with parent %s", chain[0].ID, parent)
+	}
+	return chain, nil
+}
+
+func (c *Catalog) makeDirs(l *Layer, root RootMeta) error {
+	dir := l.Dir()
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	for _, name := range []string{diffName, workName, mergedName} {
+		if err := unix.Mkdir(dir+"/"+name, 0o700); err != nil {
+			return &os.PathError{Op: "mkdir", Path: dir + "/" + name, Err: err}
+		}
+	}
+	if err := os.Lchown(l.DiffDir(), int(root.UID), int(root.GID)); err != nil {
+		return err
+	}
+	if err := unix.Chmod(l.DiffDir(), root.Mode); err != nil {
+		return &os.PathError{Op: "chmod", Path: l.DiffDir(), Err: err}
+	}
+	for _, name := range []string{workName, mergedName} {
+		if err := os.Lchown(dir+"/"+name, int(root.UID), int(root.GID)); err != nil {
+			return err
+		}
+	}
+	return writeRecord(dir, l)
+}
+
+// clear removes what there is under an id, now.
+func (c *Catalog) clear(id string) error {
+	cleanup, err := c.Remove(id)
+	if errors.Is(err, ErrUnknown) {
+		return nil
+	}
+	return errors.Join(err, cleanup())
+}
+
+// Remove forgets a layer at once: its ref is dropped and its directory moved aside. The returned function does the rest, unlinks
+// the files and frees objects, and can be called without any lock; it is never nil. The error matches ErrUnknown if nothing was there.
+func (c *Catalog) Remove(id string) (cleanup func() error, err error) {
+	nothing := func() error { return nil }
+	if err := checkLayerID(id); err != nil {
+		return nothing, fmt.Errorf("%w: %w", err, ErrUnknown)
+	}
+	var st unix.Stat_t
+	err = unix.Fstatat(int(c.layers.Fd()), id, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if err == unix.ENOENT {
+		return nothing, fmt.Errorf("layer %s: %w", id, ErrUnknown)
+	}
+	if err != nil {
+		return nothing, fmt.Errorf("remove layer %s: %w", id, err)
+	}
+	t, err := c.repo.MoveToTrash(c.layers, id, layerRef(id))
+	if err != nil {
+		return nothing, fmt.Errorf("remove layer %s: %w", id, err)
+	}
+	return func() error {
+		if err := t.Remove(); err != nil {
+			return fmt.Errorf("remove what layer %s left: %w", id, err)
+		}
+		return nil
+	}, nil
+}

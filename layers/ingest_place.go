@@ -1,0 +1,217 @@
+package layers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"sync"
+
+	"github.com/ostree-storage/ostree-storage/store"
+	"golang.org/x/sync/semaphore"
+)
+
+const (
+	// maxWhole is the largest file that is read into memory before anything is written: hashed there, a known file costs one link.
+	maxWhole = 1 << 20
+	// chunkSize is how larger files reach a worker.
+	chunkSize = 256 << 10
+	// maxInFlight bounds the bodies in memory.
+	maxInFlight = 32 << 20
+	// maxQueue bounds how many files wait for a worker, and so how many directories they keep open.
+	maxQueue = 256
+)
+
+// A placement is one file for a worker.
+type placement struct {
+	dir    *treeDir
+	name   string
+	entry  string // name in the tar
+	file   store.File
+	to     *inode
+	body   []byte // of a file that is in memory
+	size   int64
+	stream *chunkPipe // of a larger one
+}
+
+// A placer is a pool of workers that put files into a stage.
+type placer struct {
+	stage  *store.Stage
+	fail   func(entry string, err error) error
+	cancel context.CancelFunc
+	ctx    context.Context
+	tasks  chan placement
+	budget *semaphore.Weighted
+	bufs   bufferPool
+	busy   sync.WaitGroup // files that are not placed yet
+	done   sync.WaitGroup // workers
+
+	mu   sync.Mutex
+	err  error
+	kept map[*inode]store.Time // times that the filesystem stores otherwise
+}
+
+// newPlacer starts the workers. fail makes an error name the entry.
+func newPlacer(ctx context.Context, stage *store.Stage, fail func(string, error) error) *placer {
+	p := &placer{stage: stage, fail: fail, tasks: make(chan placement, maxQueue), budget: semaphore.NewWeighted(maxInFlight)}
+	p.ctx, p.cancel = context.WithCancel(ctx)
+	p.kept = make(map[*inode]store.Time)
+	for range max(2, runtime.GOMAXPROCS(0)) {
+		p.done.Add(1)
+		go p.work()
+	}
+	return p
+}
+
+// whole queues a file whose body is in memory or that has none. body goes back to the pool.
+func (p *placer) whole(t placement) {
+	p.busy.Add(1)
+	p.tasks <- t
+}
+
+// read takes size bytes of r into a buffer of the pool.
+func (p *placer) read(r io.Reader, size int64) ([]byte, error) {
+	if size == 0 {
+		return nil, nil
+	}
+	if err := p.budget.Acquire(p.ctx, bufferSize(size)); err != nil {
+		return nil, p.cause(err)
+	}
+	b := p.bufs.get(size)
+	if _, err := io.ReadFull(r, b); err != nil {
+		p.release(b)
+		return nil, cutShort(err)
+	}
+	return b, nil
+}
+
+func (p *placer) release(b []byte) {
+	if b != nil {
+		p.budget.Release(int64(cap(b)))
+		p.bufs.put(b)
+	}
+}
+
+// cutShort is for a body that ends before its size.
+func cutShort(err error) error {
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("read the body: %w", err)
+}
+
+// feed queues a large file and copies its body to the worker.
+func (p *placer) feed(t placement, r io.Reader) error {
+	t.stream = newChunkPipe(p)
+	p.whole(t)
+	for left := t.size; left > 0; {
+		n := min(left, chunkSize)
+		b, err := p.read(r, n)
+		if err != nil {
+			t.stream.closeWriter(err)
+			return err
+		}
+		if !t.stream.write(b) {
+			break // the worker gave up; its error comes with drain
+		}
+		left -= n
+	}
+	t.stream.closeWriter(nil)
+	return p.failed()
+}
+
+func (p *placer) work() {
+	defer p.done.Done()
+	for t := range p.tasks {
+		if p.failed() == nil {
+			if err := p.put(&t); err != nil {
+				p.stop(p.fail(t.entry, err))
+			}
+		}
+		if t.stream != nil {
+			t.stream.closeReader()
+		}
+		p.release(t.body)
+		t.dir.release()
+		p.busy.Done()
+	}
+}
+
+func (p *placer) put(t *placement) error {
+	var placed store.Placed
+	var err error
+	if t.stream != nil {
+		placed, err = p.stage.PutStream(t.dir.fd, t.name, t.file, t.size, t.stream)
+	} else {
+		placed, err = p.stage.PutFile(t.dir.fd, t.name, t.file, t.body)
+	}
+	if err != nil {
+		return err
+	}
+	p.record(t.to, t.file.MTime, placed)
+	return nil
+}
+
+// record keeps what Publish will want to know.
+func (p *placer) record(i *inode, want store.Time, placed store.Placed) {
+	i.sum, i.ino, i.lane, i.placed = placed.Checksum, placed.Ino, placed.Lane, placed.Mode
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if placed.MTime != want {
+		p.kept[i] = placed.MTime
+	} else if len(p.kept) > 0 {
+		delete(p.kept, i)
+	}
+}
+
+// placed is what was recorded of an inode, after drain.
+func (p *placer) placed(i *inode, kind nodeKind) store.Placed {
+	t, ok := p.kept[i]
+	if !ok {
+		t = i.mtime()
+	}
+	placed := store.Placed{Checksum: i.sum, MTime: t, Ino: i.ino, Lane: i.lane, Mode: i.placed}
+	if kind == kindFile {
+		placed.Size = int64(i.val)
+	}
+	return placed
+}
+
+// stop keeps the first error and makes everything end soon.
+func (p *placer) stop(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err == nil {
+		p.err = err
+		p.cancel()
+	}
+}
+
+// failed returns the first error of a worker.
+func (p *placer) failed() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}
+
+// cause prefers a worker's error to the cancellation that it caused.
+func (p *placer) cause(err error) error {
+	if first := p.failed(); first != nil {
+		return first
+	}
+	return err
+}
+
+// drain waits until all queued files are placed.
+func (p *placer) drain() error {
+	p.busy.Wait()
+	return p.failed()
+}
+
+// close ends the workers.
+func (p *placer) close() {
+	p.cancel()
+	close(p.tasks)
+	p.done.Wait()
+}

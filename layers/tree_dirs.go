@@ -1,0 +1,129 @@
+package layers
+
+import (
+	"container/list"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxIdleDirs is how many directories of a tree are kept open though nobody uses them at the moment.
+const maxIdleDirs = 256
+
+// A treeDirs opens the directories of a tree that is being made, each through its parent's descriptor and never through a symlink.
+type treeDirs struct {
+	tree *layerTree
+
+	mu   sync.Mutex
+	open map[nodeID]*treeDir
+	idle list.List // of *treeDir that nobody uses, the one unused longest first
+}
+
+// A treeDir is an open directory. Release it after use.
+type treeDir struct {
+	fd    int
+	id    nodeID
+	owner *treeDirs
+	users int
+	idle  *list.Element
+	gone  bool // removed from the tree; close it when the last user is done
+}
+
+// newTreeDirs takes over the descriptor of the tree's root.
+func newTreeDirs(t *layerTree, root int) *treeDirs {
+	d := &treeDirs{tree: t, open: make(map[nodeID]*treeDir)}
+	d.open[rootNode] = &treeDir{fd: root, id: rootNode, owner: d, users: 1} // stays open
+	return d
+}
+
+// get opens a directory of the tree that exists on disk.
+func (d *treeDirs) get(id nodeID) (*treeDir, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.getLocked(id)
+}
+
+func (d *treeDirs) getLocked(id nodeID) (*treeDir, error) {
+	var below []nodeID // directories between an open one and id, nearest to id first
+	at := id
+	for d.open[at] == nil {
+		below = append(below, at)
+		at = d.tree.node(at).parent
+	}
+	h := d.use(d.open[at])
+	for i := len(below) - 1; i >= 0; i-- {
+		fd, err := openDirAt(h.fd, d.tree.name(below[i]))
+		d.release(h)
+		if err != nil {
+			return nil, err
+		}
+		h = &treeDir{fd: fd, id: below[i], owner: d, users: 1}
+		d.open[below[i]] = h
+	}
+	return h, nil
+}
+
+func openDirAt(dir int, name string) (int, error) {
+	return retryEINTR(func() (int, error) {
+		return unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	})
+}
+
+func (d *treeDirs) use(h *treeDir) *treeDir {
+	h.users++
+	if h.idle != nil {
+		d.idle.Remove(h.idle)
+		h.idle = nil
+	}
+	return h
+}
+
+// release ends a use of the directory.
+func (h *treeDir) release() {
+	h.owner.mu.Lock()
+	defer h.owner.mu.Unlock()
+	h.owner.release(h)
+}
+
+func (d *treeDirs) release(h *treeDir) {
+	if h.users--; h.users > 0 {
+		return
+	}
+	if h.gone {
+		unix.Close(h.fd)
+		return
+	}
+	h.idle = d.idle.PushBack(h)
+	for d.idle.Len() > maxIdleDirs {
+		old := d.idle.Remove(d.idle.Front()).(*treeDir)
+		delete(d.open, old.id)
+		unix.Close(old.fd)
+	}
+}
+
+// forget closes a directory that is no longer in the tree.
+func (d *treeDirs) forget(id nodeID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	h := d.open[id]
+	if h == nil {
+		return
+	}
+	delete(d.open, id)
+	if h.idle != nil {
+		d.idle.Remove(h.idle)
+		unix.Close(h.fd)
+		return
+	}
+	h.gone = true
+}
+
+// close closes all directories. Nobody may use one any more.
+func (d *treeDirs) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, h := range d.open {
+		unix.Close(h.fd)
+	}
+	d.open = nil
+}
