@@ -1,114 +1,148 @@
 package driver
 
-import "io"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ostree-storage/ostree-storage/internal/overlay"
+)
 
 // A Driver keeps the layers of one graphroot. Its methods may be called from several goroutines; which of them the host
 // program may overlap for one layer is as containers/storage has it.
-type Driver struct{}
+type Driver struct {
+	home     string // `<graphroot>/ostree`
+	runHome  string // `<runroot>/ostree`
+	root     string // the graphroot
+	settings Settings
+	features overlay.Features
+	stores   stores
+	mounts   *mountTable
+	dirSync  bool        // every change of a record of containers/storage is durable by itself
+	changed  atomic.Bool // something was written since the last sync of all
+
+	mu     sync.Mutex
+	staged map[string]*Staged // by path
+}
 
 // New opens the driver's home, `<graphroot>/ostree`, and makes it if it does not exist. It is cheap, and may be called again in a
-// live process. Errors match ErrPrerequisites or ErrIncompatibleFS where the host or the filesystem cannot carry the driver.
-func New(home string, o Options) (*Driver, error) { panic("not written yet") }
+// live process. Errors match ErrPrerequisites or ErrFilesystem where the host or the filesystem cannot carry the driver.
+func New(home string, o Options) (*Driver, error) {
+	settings, err := LoadSettings(o)
+	if err != nil {
+		return nil, err
+	}
+	if settings.Size != 0 || settings.Inodes != 0 {
+		return nil, fmt.Errorf("options size and inodes: %w", errNoQuota)
+	}
+	d := &Driver{
+		home:     filepath.Clean(home),
+		runHome:  filepath.Join(o.RunRoot, filepath.Base(home)),
+		root:     o.Root,
+		settings: settings,
+		mounts:   newMountTable(),
+		staged:   make(map[string]*Staged),
+	}
+	if o.Root == "" {
+		d.root = filepath.Dir(d.home)
+	}
+	if o.RunRoot == "" {
+		d.runHome = filepath.Join(d.root, "run", Name)
+	}
+	if err := d.prepare(o.ImageStore); err != nil {
+		return nil, err
+	}
+	if settings.Sync != SyncNone {
+		d.dirSync = syncDirectories(d.root)
+		if o.ImageStore != "" {
+			d.dirSync = syncDirectories(o.ImageStore) && d.dirSync
+		}
+	}
+	d.removeStaleViews()
+	return d, nil
+}
+
+// prepare makes the home, finds out whether it can carry layers, and opens the stores. A home that it made and that cannot is removed
+// again: a directory of that name makes containers/storage choose this driver the next time.
+func (d *Driver) prepare(imageStore string) (err error) {
+	for _, home := range []string{d.home, imageStoreHome(imageStore)} {
+		if home == "" {
+			continue
+		}
+		remove, err := makeHome(home)
+		if err != nil {
+			return err
+		}
+		if err := d.checkHome(home); err != nil {
+			remove()
+			return err
+		}
+	}
+	if d.stores, err = d.openStores(imageStore); err != nil {
+		return err
+	}
+	return nil
+}
+
+// makeHome makes a driver home, and returns what takes it away again as long as nothing is in it.
+func makeHome(home string) (remove func(), err error) {
+	if err := os.MkdirAll(filepath.Dir(home), 0o700); err != nil {
+		return nil, err
+	}
+	err = os.Mkdir(home, 0o700)
+	if errors.Is(err, os.ErrExist) {
+		return func() {}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = os.Remove(home) }, nil
+}
+
+// checkHome tells whether a filesystem can hold layers: hardlinks, and upper directories of the kernel's overlayfs.
+func (d *Driver) checkHome(home string) error {
+	features, err := probe(home, d.runHome)
+	if err != nil {
+		return err
+	}
+	if home == d.home {
+		d.features = features
+	}
+	return nil
+}
 
 // String returns Name.
 func (d *Driver) String() string { return Name }
 
-// Create makes an empty image layer. A layer of that name is replaced.
-func (d *Driver) Create(id, parent string, o *CreateOptions) error { panic("not written yet") }
+// SyncMode returns the option of that name.
+func (d *Driver) SyncMode() SyncMode { return d.settings.Sync }
 
-// CreateReadWrite makes an empty layer for a container.
-func (d *Driver) CreateReadWrite(id, parent string, o *CreateOptions) error { panic("not written yet") }
+// userXattr reports whether overlay has to keep its marks in user.* attributes, as in a user namespace.
+func (d *Driver) userXattr() bool { return !d.features.TrustedXattr }
 
-// CreateFromTemplate makes a layer that shows what template shows.
-func (d *Driver) CreateFromTemplate(id, template, parent string, o *CreateOptions, readWrite bool) error {
-	panic("not written yet")
+// Cleanup unmounts what this process mounted and nothing uses any more, and writes everything to the disk: what containers/storage
+// saved after its last call into the driver as well. Mounts of other processes stay.
+func (d *Driver) Cleanup() error {
+	var errs []error
+	for target := range d.mounts.list() {
+		// Without MNT_DETACH: what is busy is somebody's.
+		if err := unix.Unmount(target, unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EINVAL) {
+			errs = append(errs, fmt.Errorf("unmount %s: %w", target, err))
+		}
+	}
+	if d.settings.Sync != SyncNone && d.changed.Swap(false) {
+		for _, c := range d.stores.own() {
+			errs = append(errs, syncFilesystem(c.Home()))
+		}
+	}
+	return errors.Join(errs...)
 }
 
-// Remove removes a layer and waits until its bytes are free.
-func (d *Driver) Remove(id string) error { panic("not written yet") }
-
-// DeferredRemove removes a layer at once and returns the slow part.
-func (d *Driver) DeferredRemove(id string) (func() error, error) { panic("not written yet") }
-
-// Get mounts a layer and returns where.
-func (d *Driver) Get(id string, o MountOptions) (string, error) { panic("not written yet") }
-
-// Put undoes one Get.
-func (d *Driver) Put(id string) error { panic("not written yet") }
-
-// Exists reports whether there is such a layer, in any store.
-func (d *Driver) Exists(id string) bool { panic("not written yet") }
-
-// ListLayers returns the layers that this driver owns.
-func (d *Driver) ListLayers() ([]string, error) { panic("not written yet") }
-
-// Status describes the driver, for people.
-func (d *Driver) Status() [][2]string { panic("not written yet") }
-
-// Metadata returns the directories of a layer's mount.
-func (d *Driver) Metadata(id string) (map[string]string, error) { panic("not written yet") }
-
-// ReadWriteDiskUsage returns what a writable layer takes by itself.
-func (d *Driver) ReadWriteDiskUsage(id string) (Usage, error) { panic("not written yet") }
-
-// Cleanup unmounts what nothing uses and makes the store durable.
-func (d *Driver) Cleanup() error { panic("not written yet") }
-
-// AdditionalImageStores returns the readable read-only stores.
-func (d *Driver) AdditionalImageStores() []string { panic("not written yet") }
-
-// SyncMode returns the option.
-func (d *Driver) SyncMode() SyncMode { panic("not written yet") }
-
-// ApplyDiff fills an empty layer from a tar and returns the sum of its file sizes.
-func (d *Driver) ApplyDiff(id string, o ApplyOptions) (int64, error) { panic("not written yet") }
-
-// StageDiff does the work of ApplyDiff before the layer exists, and without a lock.
-func (d *Driver) StageDiff(parent string, o ApplyOptions) (*Staged, error) { panic("not written yet") }
-
-// CommitStaged makes what StageDiff staged the content of a layer.
-func (d *Driver) CommitStaged(id, path string) error { panic("not written yet") }
-
-// A Staged is a layer's content before the layer.
-type Staged struct {
-	Path string
-	Size int64
-}
-
-// Close removes what was not committed.
-func (s *Staged) Close() error { panic("not written yet") }
-
-// Diff returns the layer tar of id over parent.
-func (d *Driver) Diff(id string, m Mappings, parent string, pm Mappings, label string) (io.ReadCloser, error) {
-	panic("not written yet")
-}
-
-// Changes lists what differs between id and parent.
-func (d *Driver) Changes(id string, m Mappings, parent string, pm Mappings, label string) ([]Change, error) {
-	panic("not written yet")
-}
-
-// DiffSize returns the bytes that id adds to parent.
-func (d *Driver) DiffSize(id string, m Mappings, parent string, pm Mappings, label string) (int64, error) {
-	panic("not written yet")
-}
-
-// A FileGetter opens the files of a layer by the names in its tar.
-type FileGetter struct{}
-
-// Get opens the file of that name.
-func (g *FileGetter) Get(name string) (io.ReadCloser, error) { panic("not written yet") }
-
-// Close ends the FileGetter.
-func (g *FileGetter) Close() error { panic("not written yet") }
-
-// DiffGetter returns the files of a layer.
-func (d *Driver) DiffGetter(id string) (*FileGetter, error) { panic("not written yet") }
-
-// UpdateLayerIDMap changes the owners in a new layer.
-func (d *Driver) UpdateLayerIDMap(id string, toContainer, toHost Mappings, label string) error {
-	panic("not written yet")
-}
-
-// SupportsShifting reports whether a mount can map owners.
-func (d *Driver) SupportsShifting(m Mappings) bool { panic("not written yet") }
+// background is the context of every call: containers/storage has none to give.
+func background() context.Context { return context.Background() }

@@ -18,21 +18,19 @@ var dirSyncMagics = map[int64]bool{
 
 // syncDirectories makes the directories in which containers/storage keeps its own records, and has the filesystem write every change
 // of a name in them at once. containers/storage renames its newest record into place after its last call into a driver and does not
-// sync it: without this, an image that was acknowledged just before a power cut is lost. It reports whether that now holds.
-func syncDirectories(root string) (bool, error) {
+// sync it: without this, an image that was acknowledged just before a power cut is lost. It reports whether that now holds;
+// where it cannot be done, as on a filesystem without the flag, status says so.
+func syncDirectories(root string) bool {
 	all := true
 	for _, kind := range []string{"images", "layers", "containers"} {
 		dir := filepath.Join(root, Name+"-"+kind)
 		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return false, err
+			return false
 		}
 		held, err := setDirSync(dir)
-		if err != nil {
-			return false, err
-		}
-		all = all && held
+		all = all && held && err == nil
 	}
-	return all, nil
+	return all
 }
 
 // setDirSync sets FS_DIRSYNC_FL on a directory, and reports whether the filesystem has it and acts on it.

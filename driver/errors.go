@@ -3,6 +3,9 @@ package driver
 import (
 	"errors"
 	"io/fs"
+
+	"github.com/ostree-storage/ostree-storage/layers"
+	"github.com/ostree-storage/ostree-storage/store"
 )
 
 // Errors that New and the methods of a Driver return, wrapped.
@@ -42,8 +45,11 @@ var classes = []struct {
 	class ErrorClass
 }{
 	{ErrUnknownLayer, ClassUnknownLayer},
+	{layers.ErrUnknown, ClassUnknownLayer},
 	{ErrPrerequisites, ClassPrerequisites},
 	{ErrFilesystem, ClassFilesystem},
+	{layers.ErrUnsupported, ClassFilesystem},
+	{store.ErrUnsupported, ClassFilesystem},
 	{ErrNotSupported, ClassNotSupported},
 }
 

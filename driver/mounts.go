@@ -92,8 +92,8 @@ func (t *mountTable) drop(target string) error {
 	return t.unmount(target)
 }
 
-// idle forgets the targets that this process has mounted and that the kernel does not show any more, and returns those that are
-// still mounted, with their counts.
+// list returns the targets that this process knows and that are
+// still mounted, with the number of their users.
 func (t *mountTable) list() map[string]int {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -1,26 +1,30 @@
 package plugin
 
 import (
+	"os"
+
 	graphdriver "go.podman.io/storage/drivers"
 
 	"github.com/ostree-storage/ostree-storage/driver"
 )
 
 // sentinels are the errors that containers/storage looks for, by what driver says of an error.
-var sentinels = map[driver.ErrorClass]error{
-	driver.ClassUnknownLayer:  graphdriver.ErrLayerUnknown,
-	driver.ClassPrerequisites: graphdriver.ErrPrerequisites,
-	driver.ClassFilesystem:    graphdriver.ErrIncompatibleFS,
-	driver.ClassNotSupported:  graphdriver.ErrNotSupported,
+var sentinels = map[driver.ErrorClass][]error{
+	driver.ClassUnknownLayer:  {graphdriver.ErrLayerUnknown, os.ErrNotExist},
+	driver.ClassPrerequisites: {graphdriver.ErrPrerequisites},
+	driver.ClassFilesystem:    {graphdriver.ErrIncompatibleFS},
+	driver.ClassNotSupported:  {graphdriver.ErrNotSupported},
 }
 
-// An upstreamError says what the driver's error says, and matches both that error and the one upstream knows.
+// An upstreamError says what the driver's error says, and matches both that error and those that upstream knows.
 type upstreamError struct {
-	err, sentinel error
+	err       error
+	sentinels []error
 }
 
-func (e *upstreamError) Error() string   { return e.err.Error() }
-func (e *upstreamError) Unwrap() []error { return []error{e.err, e.sentinel} }
+func (e *upstreamError) Error() string { return e.err.Error() }
+
+func (e *upstreamError) Unwrap() []error { return append([]error{e.err}, e.sentinels...) }
 
 // upstream makes err match the error that containers/storage has for its class, if it has one.
 func upstream(err error) error {
@@ -28,7 +32,7 @@ func upstream(err error) error {
 		return nil
 	}
 	if s := sentinels[driver.ClassOf(err)]; s != nil {
-		return &upstreamError{err: err, sentinel: s}
+		return &upstreamError{err: err, sentinels: s}
 	}
 	return err
 }

@@ -1,0 +1,126 @@
+package driver
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/ostree-storage/ostree-storage/layers"
+)
+
+// A Staged is the content of a layer before there is the layer.
+type Staged struct {
+	Path string // where it is, and by what CommitStaged knows it
+	Size int64  // sum of the sizes of its files
+
+	d      *Driver
+	staged *layers.Staged
+}
+
+// Close removes what was not committed. It may be called again, and after CommitStaged.
+func (s *Staged) Close() error {
+	s.d.mu.Lock()
+	if s.d.staged[s.Path] == s {
+		delete(s.d.staged, s.Path)
+	}
+	s.d.mu.Unlock()
+	return s.staged.Close()
+}
+
+// ApplyDiff fills a new layer from a tar, and returns the sum of its file sizes. When it returns the layer is durable; after an error the
+// layer is empty as before.
+func (d *Driver) ApplyDiff(id string, o ApplyOptions) (int64, error) {
+	l, err := d.findOwn(id)
+	if err != nil {
+		return 0, fmt.Errorf("apply: %w", err)
+	}
+	if err := d.checkEmpty(l); err != nil {
+		return 0, fmt.Errorf("apply to layer %q: %w", id, err)
+	}
+	staged, err := d.stage(l.catalog, id, l.Parent, o)
+	if err != nil {
+		return 0, fmt.Errorf("apply to layer %q: %w", id, err)
+	}
+	if err := l.catalog.Commit(id, staged.staged); err != nil {
+		return 0, errors.Join(err, staged.Close())
+	}
+	return staged.Size, staged.Close()
+}
+
+// StageDiff does the work of ApplyDiff before the layer exists, without a lock and with others at work. Then CommitStaged
+// makes it a layer, and Close removes what was not committed.
+func (d *Driver) StageDiff(parent string, o ApplyOptions) (*Staged, error) {
+	return d.stage(d.stores.images, "", parent, o)
+}
+
+// CommitStaged makes what StageDiff put at path the content of a new layer.
+func (d *Driver) CommitStaged(id, path string) error {
+	d.mu.Lock()
+	s := d.staged[path]
+	d.mu.Unlock()
+	if s == nil {
+		return fmt.Errorf("commit layer %q: nothing is staged at %q", id, path)
+	}
+	l, err := d.findOwn(id)
+	if err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	if err := d.checkEmpty(l); err != nil {
+		return fmt.Errorf("commit layer %q: %w", id, err)
+	}
+	return l.catalog.Commit(id, s.staged)
+}
+
+// stage reads a tar into c. id is for errors alone, and not always known.
+func (d *Driver) stage(c *layers.Catalog, id, parent string, o ApplyOptions) (*Staged, error) {
+	if o.ForceMask != nil {
+		return nil, fmt.Errorf("force_mask: %w: it needs a mount program that shows the real modes", ErrNotSupported)
+	}
+	var chain []*layers.Layer
+	if parent != "" {
+		var err error
+		if chain, err = d.chain(parent); err != nil {
+			return nil, fmt.Errorf("parent: %w", err)
+		}
+	}
+	d.changed.Store(true)
+	s, err := c.Stage(background(), o.Diff, layers.StageOptions{
+		ID:                id,
+		Chain:             chain,
+		UIDMaps:           o.Mappings.UIDs,
+		GIDMaps:           o.Mappings.GIDs,
+		IgnoreChownErrors: o.IgnoreChownErrors || d.settings.IgnoreChownErrors,
+	})
+	if err != nil {
+		return nil, err
+	}
+	staged := &Staged{Path: s.Path(), Size: s.Size(), d: d, staged: s}
+	d.mu.Lock()
+	d.staged[staged.Path] = staged
+	d.mu.Unlock()
+	return staged, nil
+}
+
+// checkEmpty refuses a layer that has content or is mounted: a tar is never laid over what somebody sees.
+func (d *Driver) checkEmpty(l found) error {
+	if l.Applied() {
+		return layers.ErrExists
+	}
+	if mounted, err := d.mounts.mounted(d.target(l)); err != nil || mounted {
+		return errors.Join(err, fmt.Errorf("it is mounted: %w", layers.ErrInUse))
+	}
+	for _, dir := range []string{l.DiffDir(), mappedDir(l.Layer)} {
+		entries, err := os.ReadDir(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if len(entries) > 0 {
+			return fmt.Errorf("files were written to it through a mount: %w", layers.ErrExists)
+		}
+	}
+	return nil
+}

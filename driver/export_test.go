@@ -1,0 +1,22 @@
+package driver
+
+// MountTable is mountTable for tests, with a kernel of their own.
+type MountTable struct{ t *mountTable }
+
+// NewMountTable makes a table over the given kernel.
+func NewMountTable(mounted func(string) (bool, error), unmount func(string) error) *MountTable {
+	t := newMountTable()
+	t.mounted, t.unmount = mounted, unmount
+	return &MountTable{t}
+}
+
+// Acquire is acquire.
+func (m *MountTable) Acquire(target string, mount func() error) error {
+	return m.t.acquire(target, mount)
+}
+
+// Release is release.
+func (m *MountTable) Release(target string) (bool, error) { return m.t.release(target) }
+
+// List is list.
+func (m *MountTable) List() map[string]int { return m.t.list() }

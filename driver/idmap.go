@@ -1,0 +1,171 @@
+package driver
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ostree-storage/ostree-storage/internal/overlay"
+)
+
+// SupportsShifting reports whether a mount can show the owners on disk through these mappings, so that no file has to
+// change its owner.
+func (d *Driver) SupportsShifting(m Mappings) bool {
+	if os.Getenv("_CONTAINERS_OVERLAY_DISABLE_IDMAP") == "yes" || !d.features.IDMap {
+		return false
+	}
+	_, err := idMapOf(m)
+	return err == nil
+}
+
+// idMapOf turns mappings into those of a mount.
+func idMapOf(m Mappings) (*overlay.IDMap, error) {
+	uids, err := ranges(m.UIDs)
+	if err != nil {
+		return nil, err
+	}
+	gids, err := ranges(m.GIDs)
+	if err != nil {
+		return nil, err
+	}
+	return &overlay.IDMap{UIDs: uids, GIDs: gids}, nil
+}
+
+func ranges(maps []IDMap) ([]overlay.Range, error) {
+	out := make([]overlay.Range, len(maps))
+	for i, m := range maps {
+		const end = 1 << 32
+		if m.ContainerID < 0 || m.HostID < 0 || m.Size <= 0 || m.ContainerID+m.Size > end || m.HostID+m.Size > end {
+			return nil, fmt.Errorf("mapping %d:%d:%d: %w", m.ContainerID, m.HostID, m.Size, ErrOption)
+		}
+		out[i] = overlay.Range{Container: uint32(m.ContainerID), Host: uint32(m.HostID), Size: uint32(m.Size)}
+	}
+	return out, nil
+}
+
+// toHost returns the id on disk of an id in the container.
+func toHost(id int, maps []IDMap) (int, error) {
+	if len(maps) == 0 {
+		return id, nil
+	}
+	for _, m := range maps {
+		if id >= m.ContainerID && id < m.ContainerID+m.Size {
+			return m.HostID + id - m.ContainerID, nil
+		}
+	}
+	return 0, fmt.Errorf("%d is in no range: %w", id, ErrOption)
+}
+
+// toContainer returns the id in the container of an id on disk.
+func toContainer(id int, maps []IDMap) (int, error) {
+	if len(maps) == 0 {
+		return id, nil
+	}
+	for _, m := range maps {
+		if id >= m.HostID && id < m.HostID+m.Size {
+			return m.ContainerID + id - m.HostID, nil
+		}
+	}
+	return 0, fmt.Errorf("%d is in no range: %w", id, ErrOption)
+}
+
+// UpdateLayerIDMap gives everything that a new layer shows the owners that it has under other mappings: from and to turn ids in a
+// container into those on disk, before and after. It is for kernels and filesystems whose mounts cannot do that
+// (SupportsShifting). No object changes: what gets another owner is copied up, by reflink where the filesystem has them,
+// and becomes a lower directory of the layer, so that it is no change of the layer's own.
+func (d *Driver) UpdateLayerIDMap(id string, from, to Mappings, _ string) (err error) {
+	l, err := d.findOwn(id)
+	if err != nil {
+		return err
+	}
+	if err := d.checkEmpty(l); err != nil {
+		return fmt.Errorf("change the owners of layer %q: %w", id, err)
+	}
+	if err := d.copyMapped(l, from, to); err != nil {
+		return fmt.Errorf("change the owners of layer %q: %w", id, err)
+	}
+	if err := os.Rename(l.DiffDir(), mappedDir(l.Layer)); err != nil {
+		return err
+	}
+	if err := os.Mkdir(l.DiffDir(), 0o700); err != nil {
+		return err
+	}
+	if err := copyRoot(mappedDir(l.Layer), l.DiffDir()); err != nil {
+		return err
+	}
+	// The work directory may know the old upper directory by its handle.
+	if err := os.RemoveAll(l.WorkDir()); err != nil {
+		return err
+	}
+	return os.Mkdir(l.WorkDir(), 0o700)
+}
+
+// copyMapped mounts a layer for writing, at a place of its own, and changes every owner in it.
+func (d *Driver) copyMapped(l found, from, to Mappings) (err error) {
+	m, err := d.spec(l, Mappings{}, false)
+	if err != nil {
+		return err
+	}
+	v, err := d.newView()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, v.Close()) }()
+	m.Target = v.path
+	if err := m.Do(); err != nil {
+		return err
+	}
+	return filepath.WalkDir(v.path, func(path string, _ os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return remap(path, from, to)
+	})
+}
+
+// remap changes the owner of one file, and restores what that takes away: setuid and setgid, and file capabilities.
+func remap(path string, from, to Mappings) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return &os.PathError{Op: "lstat", Path: path, Err: err}
+	}
+	uid, uidErr := translate(int(st.Uid), from.UIDs, to.UIDs)
+	gid, gidErr := translate(int(st.Gid), from.GIDs, to.GIDs)
+	if err := errors.Join(uidErr, gidErr); err != nil {
+		return fmt.Errorf("map the owner of %s: %w", path, err)
+	}
+	if uid == int(st.Uid) && gid == int(st.Gid) {
+		return nil
+	}
+	var capability [64]byte
+	n, capErr := unix.Lgetxattr(path, "security.capability", capability[:])
+	if err := os.Lchown(path, uid, gid); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
+		return nil
+	}
+	if st.Mode&(unix.S_ISUID|unix.S_ISGID) != 0 {
+		if err := unix.Chmod(path, st.Mode&0o7777); err != nil {
+			return &os.PathError{Op: "chmod", Path: path, Err: err}
+		}
+	}
+	if capErr == nil && n > 0 {
+		if err := unix.Lsetxattr(path, "security.capability", capability[:n], 0); err != nil {
+			return &os.PathError{Op: "setxattr", Path: path, Err: err}
+		}
+	}
+	return nil
+}
+
+// translate turns an id on disk under one mapping into that under another.
+func translate(id int, from, to []IDMap) (int, error) {
+	inside, err := toContainer(id, from)
+	if err != nil {
+		return 0, err
+	}
+	return toHost(inside, to)
+}
