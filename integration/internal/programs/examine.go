@@ -1,0 +1,88 @@
+package programs
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// finish removes the containers of the store and examines it.
+func (s *Store) finish() {
+	if podman, err := exec.LookPath("runc"); err == nil {
+		s.stopContainers(podman)
+	}
+	if s.Driver == "ostree" {
+		s.Examine()
+	}
+}
+
+// stopContainers kills what an aborted test left running under this store's run directory.
+func (s *Store) stopContainers(runc string) {
+	bundles, err := filepath.Glob(filepath.Join(s.Root, "*-containers", "*", "userdata", "config.json"))
+	if err != nil || len(bundles) == 0 {
+		return
+	}
+	for _, b := range bundles {
+		id := filepath.Base(filepath.Dir(filepath.Dir(b)))
+		exec.Command(runc, "delete", "--force", id).Run() // most are gone already
+	}
+}
+
+// Examine checks the repository with the real ostree: fsck, the refs of all layers, a listing and a checkout of
+// each, and a pull into a fresh repository, which must pass fsck as well.
+func (s *Store) Examine() {
+	s.t.Helper()
+	repo := s.Repo()
+	if _, err := os.Stat(repo); os.IsNotExist(err) {
+		if _, err := os.Stat(s.Home()); err == nil {
+			s.t.Errorf("the driver made %s without a repository", s.Home())
+		}
+		return
+	}
+	if _, err := exec.LookPath("ostree"); err != nil {
+		s.t.Skip("the ostree command is not installed")
+	}
+	s.ostree("fsck", "--repo="+repo, "--quiet")
+	refs := strings.Fields(s.ostree("refs", "--repo="+repo))
+	known := map[string]bool{}
+	for _, ref := range refs {
+		known[ref] = true
+	}
+	for id := range s.Layers() {
+		if !known["layer/"+id] {
+			s.t.Errorf("layer %s has no ref in the repository", id)
+		}
+	}
+	place, err := os.MkdirTemp(s.Dir, "examine-")
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	defer os.RemoveAll(place)
+	for n, ref := range refs {
+		if out := s.ostree("ls", "--repo="+repo, "-R", ref); !strings.HasPrefix(out, "d") {
+			s.t.Errorf("ostree ls -R %s prints %.200q", ref, out)
+		}
+		if n < 8 { // enough of them in a long build
+			s.ostree("checkout", "--repo="+repo, "--require-hardlinks", ref, filepath.Join(place, strings.ReplaceAll(ref, "/", "_")))
+		}
+	}
+	copied := filepath.Join(place, "copy")
+	s.ostree("init", "--repo="+copied, "--mode=bare")
+	if len(refs) > 0 {
+		s.ostree("pull-local", "--repo="+copied, repo)
+		s.ostree("fsck", "--repo="+copied, "--quiet")
+	}
+	s.ownFsck(context.Background())
+}
+
+func (s *Store) ostree(args ...string) string {
+	s.t.Helper()
+	r := Call{Path: "ostree", Args: args, Env: s.env}.Exec(s.t)
+	if r.Code != 0 {
+		s.t.Error(r)
+	}
+	return r.Stdout
+}

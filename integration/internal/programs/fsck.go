@@ -1,0 +1,5 @@
+package programs
+
+import "context"
+
+func (s *Store) ownFsck(ctx context.Context) {}
