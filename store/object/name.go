@@ -63,13 +63,12 @@ func ParseName(s string) (Name, error) {
 // LoosePath returns the object's place below the repository's objects
 // directory: two hex digits, a slash, the other 62, a dot and the type.
 func (n Name) LoosePath() string {
-	ext := n.Type.String()
-	b := make([]byte, 0, 2*len(n.Checksum)+2+len(ext))
-	b = hex.AppendEncode(b, n.Checksum[:1])
+	var space [2*len(n.Checksum) + 10]byte // on the stack; no type's name is longer than "dirtree"
+	b := hex.AppendEncode(space[:0], n.Checksum[:1])
 	b = append(b, '/')
 	b = hex.AppendEncode(b, n.Checksum[1:])
 	b = append(b, '.')
-	return string(append(b, ext...))
+	return string(append(b, n.Type.String()...))
 }
 
 // ParseLoosePath reads what LoosePath returns.
