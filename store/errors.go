@@ -34,6 +34,11 @@ func (e *MissingError) Error() string { return fmt.Sprintf("object %s is missing
 // Is matches fs.ErrNotExist.
 func (e *MissingError) Is(target error) bool { return target == fs.ErrNotExist }
 
+func isMissing(err error) bool {
+	var m *MissingError
+	return errors.As(err, &m)
+}
+
 // A CorruptError says that an object is not what its name says.
 type CorruptError struct {
 	Name   object.Name
@@ -42,6 +47,11 @@ type CorruptError struct {
 
 func (e *CorruptError) Error() string {
 	return fmt.Sprintf("object %s is damaged: %s", e.Name, e.Reason)
+}
+
+func isCorrupt(err error) bool {
+	var c *CorruptError
+	return errors.As(err, &c)
 }
 
 // An AttributeError says that the filesystem refused an extended attribute.

@@ -143,8 +143,3 @@ func (s *Stage) writeMetadata(n object.Name, b []byte) error {
 	}
 	return nil
 }
-
-func isMissing(err error) bool {
-	var m *MissingError
-	return errors.As(err, &m)
-}

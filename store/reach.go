@@ -1,0 +1,207 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ostree-storage/ostree-storage/store/object"
+)
+
+// A marker strikes from a set of objects those that a ref reaches. It can be asked again: it then looks at the refs that
+// are new since. Each dirtree is read once in its life.
+//
+// This is the one place that decides what is garbage. It costs what the store holds; an index of references may take its
+// place behind the same three methods.
+type marker struct {
+	r     *root
+	want  map[object.Name]struct{} // what may be garbage
+	trees map[object.Checksum]struct{}
+	heads map[object.Checksum]struct{} // commits that were walked
+	dirs  map[string]*refDir
+}
+
+// A refDir is what a directory of refs looked like when it was last read.
+type refDir struct {
+	changed unix.Timespec
+	settled bool
+	subdirs []string
+	files   map[string]unix.Timespec // change time by name
+}
+
+func (r *root) newMarker() *marker {
+	return &marker{
+		r: r, want: map[object.Name]struct{}{}, trees: map[object.Checksum]struct{}{},
+		heads: map[object.Checksum]struct{}{}, dirs: map[string]*refDir{},
+	}
+}
+
+// add makes an object a candidate for deletion. Candidates are added before the first refresh.
+func (m *marker) add(n object.Name) { m.want[n] = struct{}{} }
+
+// garbage tells if no ref reached a candidate at the last refresh.
+func (m *marker) garbage(n object.Name) bool {
+	_, ok := m.want[n]
+	return ok
+}
+
+// refresh looks for refs that are new and strikes what they reach. Under the exclusive lock its answer is final. A ref
+// that cannot be read is an error: what it protects is not known.
+func (m *marker) refresh(ctx context.Context) error {
+	for _, top := range rootDirs {
+		if err := m.refreshDir(ctx, top); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refreshDir reads a directory of refs again if it has changed, or may have.
+func (m *marker) refreshDir(ctx context.Context, p string) error {
+	var st unix.Stat_t
+	switch err := lstat(m.r.fd(), p, &st); {
+	case err == unix.ENOENT:
+		delete(m.dirs, p)
+		return nil
+	case err != nil:
+		return &os.PathError{Op: "list refs", Path: p, Err: err}
+	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
+		return nil
+	}
+	d := m.dirs[p]
+	if d == nil || !d.settled || d.changed != st.Ctim {
+		var err error
+		if d, err = m.readDir(ctx, p, &st, d); err != nil {
+			return err
+		}
+	}
+	for _, sub := range d.subdirs {
+		if err := m.refreshDir(ctx, sub); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readDir reads a directory of refs and marks what is new in it.
+func (m *marker) readDir(ctx context.Context, p string, st *unix.Stat_t, old *refDir) (*refDir, error) {
+	d := &refDir{files: map[string]unix.Timespec{}}
+	d.changed, d.settled = since(st, time.Now())
+	fd, err := openDir(m.r.fd(), p)
+	if err != nil {
+		return nil, &os.PathError{Op: "list refs", Path: p, Err: err}
+	}
+	defer unix.Close(fd)
+	entries, err := readDir(fd)
+	if err != nil {
+		return nil, &os.PathError{Op: "list refs", Path: p, Err: err}
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			d.subdirs = append(d.subdirs, path.Join(p, e.Name()))
+			continue
+		}
+		if !isFragment(e.Name()) {
+			continue
+		}
+		var st unix.Stat_t
+		if err := lstat(fd, e.Name(), &st); err == unix.ENOENT {
+			continue
+		} else if err != nil {
+			return nil, &os.PathError{Op: "read ref", Path: path.Join(p, e.Name()), Err: err}
+		}
+		d.files[e.Name()] = st.Ctim
+		alias := st.Mode&unix.S_IFMT == unix.S_IFLNK
+		if old != nil && !alias && old.settled && old.files[e.Name()] == st.Ctim {
+			continue
+		}
+		if err := m.markRef(ctx, path.Join(p, e.Name())); err != nil {
+			return nil, err
+		}
+	}
+	m.dirs[p] = d
+	return d, nil
+}
+
+func (m *marker) markRef(ctx context.Context, p string) error {
+	c, err := m.r.readRef(p)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // vanished, or an alias of nothing
+	}
+	if err != nil {
+		return err
+	}
+	return m.markCommit(ctx, c)
+}
+
+// markCommit strikes a commit and all that it reaches, its ancestors too.
+func (m *marker) markCommit(ctx context.Context, c object.Checksum) error {
+	for !c.IsZero() {
+		if _, ok := m.heads[c]; ok {
+			return nil
+		}
+		m.heads[c] = struct{}{}
+		commit, err := (&Objects{m.r}).ReadCommit(c)
+		if isMissing(err) {
+			return nil // an ancestor that is not kept, or a ref to nothing
+		}
+		if err != nil {
+			return fmt.Errorf("find what refs reach: %w", err)
+		}
+		delete(m.want, object.Name{Checksum: c, Type: object.TypeCommit})
+		err = m.r.eachReached(ctx, commit, m.trees, func(n object.Name) { delete(m.want, n) })
+		if err != nil {
+			return fmt.Errorf("find what refs reach: %w", err)
+		}
+		c = commit.Parent
+	}
+	return nil
+}
+
+// eachReached visits what a commit's tree consists of, each dirtree and what it names once. Trees in seen are left out,
+// and those that are visited are added. What is missing is visited and goes no further. So does what is damaged, but then
+// the error is the first *CorruptError.
+func (r *root) eachReached(ctx context.Context, c *object.Commit, seen map[object.Checksum]struct{},
+	visit func(object.Name)) error {
+	visit(object.Name{Checksum: c.Meta, Type: object.TypeDirMeta})
+	todo := []object.Checksum{c.Tree}
+	var damaged error
+	for len(todo) > 0 {
+		sum := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if _, ok := seen[sum]; ok {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		seen[sum] = struct{}{}
+		visit(object.Name{Checksum: sum, Type: object.TypeDirTree})
+		tree, err := (&Objects{r}).ReadDirTree(sum)
+		if isMissing(err) {
+			continue
+		}
+		if isCorrupt(err) {
+			damaged = cmp.Or(damaged, err)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, f := range tree.Files {
+			visit(object.Name{Checksum: f.Checksum, Type: object.TypeFile})
+		}
+		for _, d := range tree.Dirs {
+			visit(object.Name{Checksum: d.Meta, Type: object.TypeDirMeta})
+			todo = append(todo, d.Tree)
+		}
+	}
+	return damaged
+}

@@ -1,0 +1,138 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Leftover is something that a crash or a killed process left and Recover finished or removed.
+type Leftover struct {
+	Path string // relative to the repository
+	Kind string // "stage", "removal" or "unsynced"
+}
+
+// Recover removes stages and finishes removals of earlier boots and of dead processes, and verifies what was published
+// without a sync before a reboot. What live processes use is left alone. It costs what was left, and nothing where
+// nothing was.
+func (r *Repo) Recover(ctx context.Context) ([]Leftover, error) {
+	if err := r.root.writable(); err != nil {
+		return nil, err
+	}
+	notes, err := r.root.unsyncedNotes()
+	if err != nil {
+		return nil, err
+	}
+	if err := r.root.settleUnsynced(ctx); err != nil {
+		return nil, err
+	}
+	var out []Leftover
+	for _, name := range notes {
+		if !ofThisBoot(name) {
+			out = append(out, Leftover{unsyncedDir + "/" + name, "unsynced"})
+		}
+	}
+	stages, err := r.root.recoverEach(ctx, stagingDir, "stage", func(name string, _ int) error {
+		return r.root.dropStage(name)
+	})
+	out = append(out, stages...)
+	if err != nil {
+		return out, err
+	}
+	removals, err := r.root.recoverEach(ctx, trashDir, "removal", func(name string, lock int) error {
+		return r.finishRemoval(ctx, name)
+	})
+	out = append(out, removals...)
+	return out, errors.Join(err, r.root.sweepRefFiles())
+}
+
+// recoverEach calls finish for every directory in parent whose lock nobody holds, while it holds it itself.
+func (r *root) recoverEach(ctx context.Context, parent, kind string, finish func(name string, lock int) error) ([]Leftover, error) {
+	names, err := r.list(parent)
+	var out []Leftover
+	for _, name := range names {
+		if err := ctx.Err(); err != nil {
+			return out, err
+		}
+		path := parent + "/" + name
+		lock, err := r.tryAcquire(path+"/"+stageLock, unix.F_WRLCK)
+		if err == unix.EAGAIN || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+			continue // alive, or just finished, or nothing of ours
+		}
+		if err != nil {
+			return out, err
+		}
+		err = finish(name, lock)
+		unix.Close(lock)
+		if err != nil {
+			return out, fmt.Errorf("recover %s: %w", path, err)
+		}
+		out = append(out, Leftover{path, kind})
+	}
+	return out, err
+}
+
+// list returns the sorted names in a directory of the repository.
+func (r *root) list(path string) ([]string, error) {
+	fd, err := openDir(r.fd(), path)
+	if err == unix.ENOENT {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	d := os.NewFile(uintptr(fd), path)
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	slices.Sort(names)
+	return names, err
+}
+
+// finishRemoval does what is left of a removal; one that had not moved its directory yet is given up. The caller holds
+// its lock.
+func (r *Repo) finishRemoval(ctx context.Context, name string) error {
+	t := &Trash{repo: r, name: name, lock: -1}
+	names, err := t.names()
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	begun := slices.ContainsFunc(names, func(n string) bool {
+		return n == trashDirIn || n == inodesName || strings.HasPrefix(n, trashCommit)
+	})
+	if !begun {
+		return r.root.removeAll(trashDir, name)
+	}
+	if err := t.moveRefs(); err != nil {
+		return err
+	}
+	return t.remove(ctx)
+}
+
+// staleRefFile is the age of a ref's file under tmp/ from which nobody is about to rename it.
+const staleRefFile = time.Hour
+
+// sweepRefFiles removes ref files that never got their name.
+func (r *root) sweepRefFiles() error {
+	names, err := r.list("tmp")
+	for _, name := range names {
+		var st unix.Stat_t
+		path := "tmp/" + name
+		if !strings.HasPrefix(name, "ref-") || lstat(r.fd(), path, &st) != nil ||
+			time.Since(time.Unix(st.Ctim.Sec, 0)) < staleRefFile {
+			continue
+		}
+		if err := r.disk.remove(r.fd(), path); err != nil && err != unix.ENOENT {
+			return fmt.Errorf("remove %s: %w", path, err)
+		}
+	}
+	return err
+}

@@ -1,0 +1,261 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ostree-storage/ostree-storage/store/object"
+)
+
+// A removal is a directory trash/<boot id>-<random> with
+//
+//	.lock       held by the process that removes
+//	ref.<i>     a symlink to nowhere: its target is the name of a ref that goes with the directory
+//	dir         what is removed; from the moment that it is here the removal will be finished, if need be by Recover
+//	commit.<i>  the file of ref.<i>, moved here: it says what Release has to look at
+//	inodes      the directory's inode list, which says what lanes to drop
+//
+// Everything is a rename, a link or a name, so that filesystems that order these keep the order after a power cut too.
+const (
+	trashRef    = "ref."
+	trashDirIn  = "dir"
+	trashCommit = "commit."
+	inodesName  = "inodes" // of the inode list in a directory that is removed
+)
+
+// A Trash is a directory on its way out.
+type Trash struct {
+	repo *Repo
+	name string
+	lock int
+}
+
+// MoveToTrash starts a removal that a crash cannot lose: it moves the directory name of oldParent aside and deletes the
+// refs that are given, all in O(1). What is left to do is in Remove; if the process dies before, Recover does it. The
+// directory's inode list, if it has one, is called inodes.
+func (r *Repo) MoveToTrash(oldParent *os.File, name string, refs ...string) (*Trash, error) {
+	at := r.root
+	err := at.writable()
+	for _, ref := range refs {
+		err = errors.Join(err, checkRef(ref))
+	}
+	if err != nil {
+		return nil, err
+	}
+	t := &Trash{repo: r, lock: -1}
+	if t.name, err = freshName(); err != nil {
+		return nil, err
+	}
+	if err = t.fill(int(oldParent.Fd()), name, refs); err != nil {
+		t.abandon()
+		return nil, fmt.Errorf("move %s to the trash: %w", name, err)
+	}
+	if err = t.moveRefs(); err != nil {
+		t.unlock()
+		return nil, fmt.Errorf("move %s to the trash: %w", name, err)
+	}
+	return t, nil
+}
+
+func (t *Trash) path(name string) string { return trashDir + "/" + t.name + "/" + name }
+
+// fill makes the removal and moves the directory into it.
+func (t *Trash) fill(parent int, name string, refs []string) error {
+	at := t.repo.root
+	if err := at.disk.mkdir(at.fd(), trashDir+"/"+t.name); err != nil {
+		return err
+	}
+	var err error
+	if t.lock, err = at.tryAcquire(t.path(stageLock), unix.F_WRLCK); err != nil {
+		return err
+	}
+	for i, ref := range refs {
+		if err := at.disk.symlink(ref, at.fd(), t.path(trashRef+strconv.Itoa(i))); err != nil {
+			return err
+		}
+	}
+	err = at.disk.rename(parent, name, at.fd(), t.path(trashDirIn))
+	if err != nil {
+		return placeError("rename", name, err)
+	}
+	return nil
+}
+
+// abandon gives up a removal that has not begun.
+func (t *Trash) abandon() {
+	t.repo.root.removeAll(trashDir, t.name)
+	t.unlock()
+}
+
+func (t *Trash) unlock() {
+	if t.lock >= 0 {
+		unix.Close(t.lock)
+		t.lock = -1
+	}
+}
+
+// moveRefs moves the refs that go with the directory into the removal.
+func (t *Trash) moveRefs() error {
+	at := t.repo.root
+	names, err := t.names()
+	if err != nil {
+		return err
+	}
+	moved := false
+	for _, name := range names {
+		i, ok := strings.CutPrefix(name, trashRef)
+		if !ok {
+			continue
+		}
+		ref, err := readTarget(at.fd(), t.path(name))
+		if err != nil {
+			return &os.PathError{Op: "read", Path: t.path(name), Err: err}
+		}
+		if err := checkRef(ref); err != nil {
+			return err
+		}
+		err = at.disk.rename(int(at.heads.Fd()), ref, at.fd(), t.path(trashCommit+i))
+		if err != nil && err != unix.ENOENT && err != unix.ENOTDIR {
+			return placeError("move ref", ref, err)
+		}
+		moved = true
+	}
+	if !moved {
+		return nil
+	}
+	return at.bump()
+}
+
+func (t *Trash) names() ([]string, error) {
+	at := t.repo.root
+	fd, err := openDir(at.fd(), trashDir+"/"+t.name)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: t.name, Err: err}
+	}
+	defer unix.Close(fd)
+	entries, err := readDir(fd)
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	return names, err
+}
+
+// Path returns where the directory is now.
+func (t *Trash) Path() string { return t.repo.root.path + "/" + t.path(trashDirIn) }
+
+// Remove deletes the directory's content, drops the lanes that its inode list names and nothing else uses, releases the
+// commits that the refs named, and forgets the removal. After an error Recover tries again.
+func (t *Trash) Remove() error {
+	defer t.unlock()
+	if err := t.remove(context.Background()); err != nil {
+		return fmt.Errorf("remove %s: %w", t.path(trashDirIn), err)
+	}
+	return nil
+}
+
+func (t *Trash) remove(ctx context.Context) error {
+	at := t.repo.root
+	err := at.disk.rename(at.fd(), t.path(trashDirIn)+"/"+inodesName, at.fd(), t.path(inodesName))
+	if err != nil && err != unix.ENOENT && err != unix.ENOTDIR {
+		return err
+	}
+	if err := at.removeAll(trashDir+"/"+t.name, trashDirIn); err != nil {
+		return err
+	}
+	if err := at.dropLanes(at.path + "/" + t.path(inodesName)); err != nil {
+		return err
+	}
+	commits, err := t.commits()
+	if err != nil {
+		return err
+	}
+	if len(commits) > 0 {
+		if _, err := t.repo.Release(ctx, commits...); err != nil {
+			return err
+		}
+	}
+	return at.removeAll(trashDir, t.name)
+}
+
+// commits reads what the moved refs named. A ref that was torn before says nothing; Prune finds what it meant.
+func (t *Trash) commits() ([]object.Checksum, error) {
+	names, err := t.names()
+	if err != nil {
+		return nil, err
+	}
+	var out []object.Checksum
+	for _, name := range names {
+		if !strings.HasPrefix(name, trashCommit) {
+			continue
+		}
+		if c, err := t.repo.root.parseRef(t.path(name)); err == nil {
+			out = append(out, c)
+		}
+	}
+	return out, nil
+}
+
+// dropLanes drops the lanes of an inode list that no tree uses any more. A list that is missing or damaged names none;
+// Prune finds them.
+func (r *root) dropLanes(list string) error {
+	l, err := mapInodes(list)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errStale) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	for i := range l.filed {
+		ino, id := l.lane(i)
+		if _, err := r.dropLane(id.path(), ino, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dropLane unlinks a lane file if it has no other link and, unless ino is 0, is that inode. Whoever links it at this
+// moment keeps the inode, as one that no later layer shares.
+func (r *root) dropLane(path string, ino uint64, freed *Freed) (bool, error) {
+	var st unix.Stat_t
+	err := lstat(int(r.lanes.Fd()), path, &st)
+	if err == nil && (ino != 0 && st.Ino != ino || st.Nlink > 1) {
+		return false, nil
+	}
+	if err == nil && freed != nil {
+		freed.Lanes++
+		freed.Bytes += st.Blocks * 512
+	}
+	if err == nil {
+		err = r.disk.remove(int(r.lanes.Fd()), path)
+	}
+	if err == unix.ENOENT {
+		return false, nil
+	}
+	if err != nil {
+		return false, placeError("drop lane", path, err)
+	}
+	return true, nil
+}
+
+// DropLane unlinks the lane file of (c, t, n) if its inode is ino and no tree uses it any more. Trash.Remove does it for
+// all lanes of a tree.
+func (r *Repo) DropLane(c object.Checksum, t Time, n uint32, ino uint64) error {
+	if err := r.root.writable(); err != nil {
+		return err
+	}
+	for _, id := range []laneID{{c, t, n}, {c, noTime, n}} {
+		if _, err := r.root.dropLane(id.path(), ino, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
