@@ -183,3 +183,27 @@ func TestBadVectors(t *testing.T) {
 		}
 	}
 }
+
+// TestNormalForm holds the check of metadata values against GLib's.
+func TestNormalForm(t *testing.T) {
+	text, err := os.ReadFile("testdata/glib-normal-form.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, n := object.Sum(nil), 0
+	for line := range strings.Lines(string(text)) {
+		if line[0] == '#' {
+			continue
+		}
+		n++
+		f := strings.Split(strings.TrimSpace(line), "|")
+		v := object.Variant{Type: f[0], Data: unhex(t, f[1])}
+		commit := object.Commit{Metadata: []object.MetadataEntry{{Key: "k", Value: v}}, Tree: c, Meta: c}
+		if _, err := commit.MarshalBinary(); (err == nil) != (f[2] == "yes") {
+			t.Errorf("%s: got %v", strings.TrimSpace(line), err)
+		}
+	}
+	if n == 0 {
+		t.Error("there are no values")
+	}
+}
