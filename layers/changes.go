@@ -47,12 +47,12 @@ type ChangesOptions struct {
 // Changes lists what an overlay upper directory changes over lowers, the overlay-native directories below it, nearest first.
 // Paths, kinds and order are those of the overlay driver of containers/storage. It may run while a container writes to upper.
 func Changes(upper string, lowers []string, o ChangesOptions) ([]Change, error) {
-	l, err := openLowers(lowers)
+	l, closeLowers, err := openLowers(lowers)
 	if err != nil {
 		return nil, err
 	}
-	defer l.close()
-	v := &changesVisitor{lowers: l, userXattr: o.UserXattr}
+	defer closeLowers()
+	v := &changesVisitor{changeFinder: changeFinder{lowers: l}, userXattr: o.UserXattr}
 	if err := walkTree(context.Background(), upper, v, func(string, error) {}); err != nil {
 		return nil, err
 	}
@@ -102,43 +102,51 @@ func (l *changeList) add(path string, kind ChangeKind) {
 	l.changes = append(l.changes, Change{Path: "/" + path, Kind: kind})
 }
 
-// A changesVisitor finds the changes while it walks an upper directory.
-type changesVisitor struct {
-	lowers    *lowerDirs
-	userXattr bool
-	list      changeList
-	views     [][]lowerAt // one for each directory from the root
-	next      []lowerAt   // view for the directory that was just visited
-	end       int         // length of its path
-	listed    bool        // whether it was listed
+// A changeFinder finds the changes of a layer along a walk of it.
+type changeFinder struct {
+	lowers lowerTrees
+	list   changeList
+	views  [][]lowerAt // one for each directory from the root
+	next   []lowerAt   // view for the directory that was just found
+	end    int         // length of its path
+	listed bool        // whether it was listed
 }
 
-func (v *changesVisitor) enter(name string) error {
-	if len(v.views) == 0 {
-		v.next = v.lowers.root()
+func (f *changeFinder) enter(string) error {
+	if len(f.views) == 0 {
+		f.next = f.lowers.root()
 	}
-	v.views = append(v.views, v.next)
-	v.list.enter(v.end, v.listed)
+	f.views = append(f.views, f.next)
+	f.list.enter(f.end, f.listed)
 	return nil
 }
 
-func (v *changesVisitor) leave() {
-	v.views = v.views[:len(v.views)-1]
-	v.list.leave()
+func (f *changeFinder) leave() {
+	f.views = f.views[:len(f.views)-1]
+	f.list.leave()
 }
 
-func (v *changesVisitor) visit(_ context.Context, e *walkEntry) error {
-	view := v.views[len(v.views)-1]
-	kind, err := v.kind(e, view)
+// A changedEntry is an entry of the layer whose changes are found.
+type changedEntry struct {
+	path   string
+	st     *unix.Stat_t
+	opaque func() (bool, error) // of a directory
+	size   func() int64         // of a directory
+}
+
+// find lists what an entry changes.
+func (f *changeFinder) find(e changedEntry) error {
+	view := f.views[len(f.views)-1]
+	kind, err := f.kind(e, view)
 	if err != nil {
 		return err
 	}
 	if kind != unchanged {
-		v.list.add(e.path, kind)
+		f.list.add(e.path, kind)
 	}
-	if e.isDir() {
-		v.end, v.listed = len(e.path), kind != unchanged
-		v.next, err = v.lowers.descend(view, e.path)
+	if isDirStat(e.st) {
+		f.end, f.listed = len(e.path), kind != unchanged
+		f.next, err = f.lowers.descend(view, e.path)
 	}
 	return err
 }
@@ -146,17 +154,17 @@ func (v *changesVisitor) visit(_ context.Context, e *walkEntry) error {
 // unchanged is the kind of a directory that is in an upper directory only because something in it changed.
 const unchanged ChangeKind = -1
 
-func (v *changesVisitor) kind(e *walkEntry, view []lowerAt) (ChangeKind, error) {
-	if e.isWhiteout() {
+func (f *changeFinder) kind(e changedEntry, view []lowerAt) (ChangeKind, error) {
+	if isWhiteoutStat(e.st) {
 		return ChangeDelete, nil
 	}
-	if e.isDir() && len(view) > 0 {
-		opaque, err := isOpaque(e.attrs(), v.userXattr)
+	if isDirStat(e.st) && len(view) > 0 {
+		opaque, err := e.opaque()
 		if err != nil {
 			return 0, err
 		}
 		if opaque {
-			hides, err := v.lowers.hides(view, e.path)
+			hides, err := f.lowers.hides(view, e.path)
 			if err != nil {
 				return 0, err
 			}
@@ -166,17 +174,35 @@ func (v *changesVisitor) kind(e *walkEntry, view []lowerAt) (ChangeKind, error) 
 		}
 	}
 	var st unix.Stat_t
-	found, err := v.lowers.find(view, e.path, &st)
+	in, err := f.lowers.find(view, e.path, &st)
 	if err != nil {
 		return 0, err
 	}
-	if !found {
+	if in == nil {
 		return ChangeAdd, nil
 	}
-	if e.isDir() && st.Mode == e.st.Mode && st.Size == e.st.Size && sameTime(st.Mtim, e.st.Mtim) {
+	if isDirStat(e.st) && st.Mode == e.st.Mode && sameTime(st.Mtim, e.st.Mtim) && sameSize(e.size(), in.dirSize(e.path, &st)) {
 		return unchanged, nil
 	}
 	return ChangeModify, nil
+}
+
+// sameSize compares the sizes of directories, which say little but count for containers/storage. Negative ones are not known.
+func sameSize(a, b int64) bool { return a == b || a < 0 || b < 0 }
+
+// A changesVisitor finds the changes of an upper directory.
+type changesVisitor struct {
+	changeFinder
+	userXattr bool
+}
+
+func (v *changesVisitor) visit(_ context.Context, e *walkEntry) error {
+	return v.find(changedEntry{
+		path:   e.path,
+		st:     &e.st,
+		opaque: func() (bool, error) { return isOpaque(e.attrs(), v.userXattr) },
+		size:   func() int64 { return e.st.Size },
+	})
 }
 
 // sameTime compares as containers/storage does: a time without nanoseconds may come from a tar that could not hold them.

@@ -23,42 +23,31 @@ type lowerAt struct {
 	kind  lowerKind
 }
 
-// lowerDirs are the overlay-native directories under an upper one, nearest first.
+// A lowerTree is one layer as it is asked for paths: a directory, or a commit.
+type lowerTree interface {
+	// stat describes what is at path. Its directories are known to be no symlinks, and the last component is not followed.
+	stat(path string, st *unix.Stat_t) error
+	// statInRoot describes what the kernel would find at path, the last component followed, with the layer's root as root directory.
+	statInRoot(path string, st *unix.Stat_t) (exists bool, err error)
+	// readlink returns the target of the symlink at path, whose directories are no symlinks.
+	readlink(path string) (string, error)
+	// dirSize returns the size of the directory at path in its checkout, or a negative one if there is none.
+	dirSize(path string, st *unix.Stat_t) int64
+	// name says in errors which layer it is.
+	name() string
+}
+
+// lowerTrees are the layers under an upper one, nearest first.
 //
 // What is asked of them is what containers/storage asks, path by path and lower by lower: is there a whiteout at the path
 // or above it, and if not, what is there. It looks at lowers one at a time, so an opaque mark in one does not hide
 // those below, and it follows symlinks in the path. Both are kept, because lists and tars must be equal. Only where it gives
 // up with an error (a file in place of a directory, a loop of symlinks) do we go on.
-type lowerDirs struct {
-	paths []string
-	fds   []int
-}
-
-func openLowers(paths []string) (*lowerDirs, error) {
-	l := &lowerDirs{paths: paths, fds: make([]int, 0, len(paths))}
-	for _, p := range paths {
-		fd, err := retryEINTR(func() (int, error) {
-			return unix.Open(p, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		})
-		if err != nil {
-			l.close()
-			return nil, fmt.Errorf("open lower directory %s: %w", p, err)
-		}
-		l.fds = append(l.fds, fd)
-	}
-	return l, nil
-}
-
-func (l *lowerDirs) close() {
-	for _, fd := range l.fds {
-		unix.Close(fd)
-	}
-	l.fds = nil
-}
+type lowerTrees []lowerTree
 
 // root is the view at the root of the layers.
-func (l *lowerDirs) root() []lowerAt {
-	view := make([]lowerAt, len(l.fds))
+func (l lowerTrees) root() []lowerAt {
+	view := make([]lowerAt, len(l))
 	for i := range view {
 		view[i] = lowerAt{index: i, kind: lowerDir}
 	}
@@ -66,7 +55,7 @@ func (l *lowerDirs) root() []lowerAt {
 }
 
 // descend returns the view at path, a child of the directory that view is of.
-func (l *lowerDirs) descend(view []lowerAt, path string) ([]lowerAt, error) {
+func (l lowerTrees) descend(view []lowerAt, path string) ([]lowerAt, error) {
 	var below []lowerAt
 	for _, at := range view {
 		switch at.kind {
@@ -74,7 +63,7 @@ func (l *lowerDirs) descend(view []lowerAt, path string) ([]lowerAt, error) {
 			below = append(below, at)
 		case lowerDir:
 			var st unix.Stat_t
-			err := statBeneath(l.fds[at.index], path, &st)
+			err := l[at.index].stat(path, &st)
 			if err == unix.ENOENT {
 				continue
 			}
@@ -98,29 +87,32 @@ func (l *lowerDirs) descend(view []lowerAt, path string) ([]lowerAt, error) {
 	return below, nil
 }
 
-// find looks for path in the lowers, as Changes does: view is that of its directory. found is false if no lower has it
-// or a nearer one hides it.
-func (l *lowerDirs) find(view []lowerAt, path string, st *unix.Stat_t) (found bool, err error) {
+// find looks for path in the lowers, as Changes does, and returns the lower that has it: view is that of its directory. It returns nil
+// if no lower has it or a nearer one hides it.
+func (l lowerTrees) find(view []lowerAt, path string, st *unix.Stat_t) (in lowerTree, err error) {
 	for _, at := range view {
 		found, stop, err := l.findIn(at, path, st)
 		if err != nil {
-			return false, l.fail(at.index, path, err)
+			return nil, l.fail(at.index, path, err)
 		}
-		if found || stop {
-			return found, nil
+		if found {
+			return l[at.index], nil
+		}
+		if stop {
+			break
 		}
 	}
-	return false, nil
+	return nil, nil
 }
 
-func (l *lowerDirs) findIn(at lowerAt, path string, st *unix.Stat_t) (found, stop bool, err error) {
+func (l lowerTrees) findIn(at lowerAt, path string, st *unix.Stat_t) (found, stop bool, err error) {
 	switch at.kind {
 	case lowerStop, lowerBlocked:
 		return false, true, nil
 	case lowerDir:
-		err = statBeneath(l.fds[at.index], path, st)
+		err = l[at.index].stat(path, st)
 		if err == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK {
-			return l.findLinked(at.index, path, st)
+			return findLinked(l[at.index], path, st)
 		}
 		if err == unix.ENOENT {
 			return false, false, nil
@@ -128,12 +120,12 @@ func (l *lowerDirs) findIn(at lowerAt, path string, st *unix.Stat_t) (found, sto
 		stop = err == nil && isWhiteoutStat(st)
 		return err == nil && !stop, stop, err
 	}
-	return l.findLinked(at.index, path, st)
+	return findLinked(l[at.index], path, st)
 }
 
 // findLinked is findIn for a path with symlinks in it.
-func (l *lowerDirs) findLinked(index int, path string, st *unix.Stat_t) (found, stop bool, err error) {
-	exists, loop, err := statJoined(l.fds[index], path, st)
+func findLinked(t lowerTree, path string, st *unix.Stat_t) (found, stop bool, err error) {
+	exists, loop, err := statJoined(t, path, st)
 	if err != nil || loop {
 		return loop, false, err
 	}
@@ -142,7 +134,7 @@ func (l *lowerDirs) findLinked(index int, path string, st *unix.Stat_t) (found, 
 	}
 	for dir := parentPath(path); dir != ""; dir = parentPath(dir) {
 		var up unix.Stat_t
-		there, _, err := statJoined(l.fds[index], dir, &up)
+		there, _, err := statJoined(t, dir, &up)
 		if err != nil {
 			return false, false, err
 		}
@@ -154,7 +146,7 @@ func (l *lowerDirs) findLinked(index int, path string, st *unix.Stat_t) (found, 
 }
 
 // hides says whether an opaque directory at path hides something, as the tar of a layer has to say it. view is that of its parent.
-func (l *lowerDirs) hides(view []lowerAt, path string) (bool, error) {
+func (l lowerTrees) hides(view []lowerAt, path string) (bool, error) {
 	for _, at := range view {
 		found, stop, err := l.hidesIn(at, path)
 		if err != nil {
@@ -167,7 +159,7 @@ func (l *lowerDirs) hides(view []lowerAt, path string) (bool, error) {
 	return false, nil
 }
 
-func (l *lowerDirs) hidesIn(at lowerAt, path string) (found, stop bool, err error) {
+func (l lowerTrees) hidesIn(at lowerAt, path string) (found, stop bool, err error) {
 	switch at.kind {
 	case lowerStop:
 		return false, true, nil
@@ -175,7 +167,7 @@ func (l *lowerDirs) hidesIn(at lowerAt, path string) (found, stop bool, err erro
 		return false, false, nil
 	case lowerDir:
 		var st unix.Stat_t
-		err = statBeneath(l.fds[at.index], path, &st)
+		err = l[at.index].stat(path, &st)
 		if err == unix.ENOENT {
 			return false, false, nil
 		}
@@ -184,13 +176,13 @@ func (l *lowerDirs) hidesIn(at lowerAt, path string) (found, stop bool, err erro
 			return err == nil && !stop, stop, err
 		}
 	}
-	return l.hidesLinked(at.index, path)
+	return hidesLinked(l[at.index], path)
 }
 
 // hidesLinked is hidesIn for a path with symlinks in it.
-func (l *lowerDirs) hidesLinked(index int, path string) (found, stop bool, err error) {
+func hidesLinked(t lowerTree, path string) (found, stop bool, err error) {
 	var st unix.Stat_t
-	exists, err := statInRoot(l.fds[index], path, &st)
+	exists, err := t.statInRoot(path, &st)
 	if err == unix.ELOOP {
 		return true, false, nil // a symlink that leads nowhere is still something
 	}
@@ -202,7 +194,7 @@ func (l *lowerDirs) hidesLinked(index int, path string) (found, stop bool, err e
 		return !stop, stop, nil
 	}
 	for dir := parentPath(path); dir != ""; dir = parentPath(dir) {
-		exists, err := statInRoot(l.fds[index], dir, &st)
+		exists, err := t.statInRoot(dir, &st)
 		if err != nil && err != unix.ELOOP {
 			return false, false, err
 		}
@@ -213,8 +205,8 @@ func (l *lowerDirs) hidesLinked(index int, path string) (found, stop bool, err e
 	return false, false, nil
 }
 
-func (l *lowerDirs) fail(index int, path string, err error) error {
-	return fmt.Errorf("look up /%s in lower directory %s: %w", path, l.paths[index], err)
+func (l lowerTrees) fail(index int, path string, err error) error {
+	return fmt.Errorf("look up /%s in %s: %w", path, l[index].name(), err)
 }
 
 // parentPath returns the directory of a relative path, "" for one in the root.

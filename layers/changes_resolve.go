@@ -1,6 +1,7 @@
 package layers
 
 import (
+	"fmt"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -8,6 +9,40 @@ import (
 
 // maxPath is how long a path may be that goes to the kernel at once; longer ones are taken in pieces.
 const maxPath = 4000
+
+// A lowerRoot is the lowerTree of a directory.
+type lowerRoot struct {
+	path string
+	fd   int
+}
+
+// openLowers opens lower directories, nearest first.
+func openLowers(paths []string) (roots lowerTrees, closeAll func(), err error) {
+	closeAll = func() {
+		for _, r := range roots {
+			unix.Close(r.(*lowerRoot).fd)
+		}
+	}
+	for _, p := range paths {
+		fd, err := retryEINTR(func() (int, error) {
+			return unix.Open(p, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		})
+		if err != nil {
+			closeAll()
+			return nil, nil, fmt.Errorf("open lower directory %s: %w", p, err)
+		}
+		roots = append(roots, &lowerRoot{path: p, fd: fd})
+	}
+	return roots, closeAll, nil
+}
+
+func (r *lowerRoot) name() string                            { return "lower directory " + r.path }
+func (r *lowerRoot) stat(path string, st *unix.Stat_t) error { return statBeneath(r.fd, path, st) }
+func (r *lowerRoot) readlink(path string) (string, error)    { return readlinkBeneath(r.fd, path) }
+func (r *lowerRoot) dirSize(_ string, st *unix.Stat_t) int64 { return st.Size }
+func (r *lowerRoot) statInRoot(path string, st *unix.Stat_t) (bool, error) {
+	return statInRoot(r.fd, path, st)
+}
 
 // statBeneath describes what is at path under the directory root. Its directories are known to be no symlinks, and the
 // last component is not followed.
@@ -38,10 +73,10 @@ func statBeneath(root int, path string, st *unix.Stat_t) error {
 // maxSymlinks is how many symlinks one resolution follows before it is called a loop.
 const maxSymlinks = 255
 
-// statJoined describes what is at path under root after all symlinks, the last component's too, were replaced by their targets
-// as text, with root as the root of absolute ones and names that do not exist taken as directories. That is how
+// statJoined describes what is at path in a layer after all symlinks, the last component's too, were replaced by their targets
+// as text, with the layer's root as that of absolute ones and names that do not exist taken as directories. That is how
 // containers/storage finds a path in a lower layer when it lists changes. loop says that the symlinks do not end.
-func statJoined(root int, path string, st *unix.Stat_t) (exists, loop bool, err error) {
+func statJoined(t lowerTree, path string, st *unix.Stat_t) (exists, loop bool, err error) {
 	var done []string
 	rest, links := strings.Split(path, "/"), 0
 	for len(rest) > 0 {
@@ -58,7 +93,7 @@ func statJoined(root int, path string, st *unix.Stat_t) (exists, loop bool, err 
 		}
 		next := append(done[:len(done):len(done)], part)
 		name := strings.Join(next, "/")
-		err := statBeneath(root, name, st)
+		err := t.stat(name, st)
 		if err != nil && err != unix.ENOENT && err != unix.ENOTDIR {
 			return false, false, err
 		}
@@ -69,7 +104,7 @@ func statJoined(root int, path string, st *unix.Stat_t) (exists, loop bool, err 
 		if links++; links > maxSymlinks {
 			return false, true, nil
 		}
-		target, err := readlinkBeneath(root, name)
+		target, err := t.readlink(name)
 		if err != nil {
 			return false, false, err
 		}
@@ -82,7 +117,7 @@ func statJoined(root int, path string, st *unix.Stat_t) (exists, loop bool, err 
 	if name == "" {
 		name = "."
 	}
-	err = statBeneath(root, name, st)
+	err = t.stat(name, st)
 	if err == unix.ENOENT || err == unix.ENOTDIR {
 		return false, false, nil
 	}

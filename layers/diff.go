@@ -33,11 +33,11 @@ type DiffOptions struct {
 // containers/storage makes, so that a committed container gets the same DiffID under both drivers. Sockets are left out.
 // It may run while a container writes to Upper; a file that shrinks while it is copied is an error.
 func WriteDiff(ctx context.Context, w io.Writer, o DiffOptions) error {
-	lowers, err := openLowers(o.Lowers)
+	lowers, closeLowers, err := openLowers(o.Lowers)
 	if err != nil {
 		return err
 	}
-	defer lowers.close()
+	defer closeLowers()
 	t := newTreeTar(w, idMaps{uids: o.UIDMaps, gids: o.GIDMaps}, o.Skipped)
 	t.attrs = upstreamAttrs
 	if o.AllXattrs {
@@ -121,7 +121,7 @@ func (v treeVisitor) visit(ctx context.Context, e *walkEntry) error {
 // A diffVisitor writes an upper directory, with overlay's marks turned into those of layer tars.
 type diffVisitor struct {
 	*treeTar
-	lowers    *lowerDirs
+	lowers    lowerTrees
 	userXattr bool
 	views     [][]lowerAt // what the lowers have at each directory from the root to the one the walk is in
 	next      []lowerAt   // the same for the directory that was just visited

@@ -16,12 +16,13 @@ type walkEntry struct {
 	st   unix.Stat_t
 }
 
-func (e *walkEntry) isDir() bool     { return e.st.Mode&unix.S_IFMT == unix.S_IFDIR }
+func (e *walkEntry) isDir() bool     { return isDirStat(&e.st) }
 func (e *walkEntry) isSymlink() bool { return e.st.Mode&unix.S_IFMT == unix.S_IFLNK }
-func (e *walkEntry) isRegular() bool { return e.st.Mode&unix.S_IFMT == unix.S_IFREG }
 
 // isWhiteout says whether the entry is overlay's mark for a removed name, a character device 0:0.
 func (e *walkEntry) isWhiteout() bool { return isWhiteoutStat(&e.st) }
+
+func isDirStat(st *unix.Stat_t) bool { return st.Mode&unix.S_IFMT == unix.S_IFDIR }
 
 func isWhiteoutStat(st *unix.Stat_t) bool {
 	return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0
