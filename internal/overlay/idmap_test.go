@@ -229,9 +229,13 @@ func TestIDMapAcrossMounts(t *testing.T) {
 	eachWay(t, func(t *testing.T, w overlay.Way) {
 		m := layers(t, t.TempDir(), 3)
 		m.IDMap = maps()[0]
-		tmpfs(t, m.Lowers[0])
-		write(t, m.Lowers[0]+"/top", "mounted")
-		elsewhere := dirs(t, t.TempDir(), "elsewhere")[0]
+		other := dirs(t, t.TempDir(), "mounted", "elsewhere")
+		mounted, elsewhere := other[0], other[1]
+		write(t, mounted+"/top", "mounted")
+		if err := unix.Mount(mounted, m.Lowers[0], "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Unmount(m.Lowers[0], unix.MNT_DETACH)
 		write(t, elsewhere+"/far", "")
 		if err := errors.Join(os.RemoveAll(m.Lowers[1]), os.Symlink(elsewhere, m.Lowers[1])); err != nil {
 			t.Fatal(err)

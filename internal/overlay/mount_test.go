@@ -275,7 +275,7 @@ func TestOptions(t *testing.T) {
 		},
 		"cleared":  {extra: []string{"nodev", "dev", "noatime", "relatime"}, line: []string{"rw,relatime "}},
 		"sync":     {extra: []string{"sync"}, line: []string{"rw,sync"}},
-		"metacopy": {extra: []string{"metacopy=on"}, line: []string{"metacopy=on", "redirect_dir=on"}},
+		"metacopy": {extra: []string{"metacopy=on"}, line: []string{"metacopy=on"}},
 		"volatile": {extra: []string{"volatile"}, line: []string{"volatile"}},
 		"index":    {extra: []string{"index=on"}, line: []string{"index=on"}},
 	}
@@ -324,6 +324,15 @@ func TestVolatile(t *testing.T) {
 	})
 }
 
+// kernelWords begins an expectation that only a mount context's log can meet.
+const kernelWords = "kernel: "
+
+func oldKernel(t *testing.T) bool {
+	t.Helper()
+	f, err := overlay.Probe(t.TempDir())
+	return err == nil && !f.LowerFD
+}
+
 func TestErrors(t *testing.T) {
 	needRoot(t)
 	tests := map[string]struct {
@@ -339,8 +348,8 @@ func TestErrors(t *testing.T) {
 		"empty target":   {func(_ *testing.T, m *overlay.Mount) { m.Target = "" }, []string{"no target"}, nil},
 		"empty lower":    {func(_ *testing.T, m *overlay.Mount) { m.Lowers[0] = "" }, []string{"lower directory 0 has no path"}, nil},
 		"work alone":     {func(_ *testing.T, m *overlay.Mount) { m.Upper = "" }, []string{"must be read-only"}, nil},
-		"unknown option": {func(_ *testing.T, m *overlay.Mount) { m.Extra = []string{"frob=1"} }, []string{`"frob=1"`, "Unknown parameter"}, unix.EINVAL},
-		"bad value":      {func(_ *testing.T, m *overlay.Mount) { m.Extra = []string{"index=maybe"} }, []string{`"index=maybe"`, "kernel:"}, unix.EINVAL},
+		"unknown option": {func(_ *testing.T, m *overlay.Mount) { m.Extra = []string{"frob=1"} }, []string{kernelWords + `"frob=1"`, kernelWords + "Unknown parameter"}, unix.EINVAL},
+		"bad value":      {func(_ *testing.T, m *overlay.Mount) { m.Extra = []string{"index=maybe"} }, []string{kernelWords + `"index=maybe"`, kernelWords + "kernel:"}, unix.EINVAL},
 		"bind":           {func(_ *testing.T, m *overlay.Mount) { m.Extra = []string{"rshared"} }, []string{`"rshared"`}, nil},
 		"layer option":   {func(_ *testing.T, m *overlay.Mount) { m.Extra = []string{"lowerdir=/"} }, []string{`"lowerdir=/"`}, nil},
 		"long option":    {func(_ *testing.T, m *overlay.Mount) { m.Extra = []string{strings.Repeat("x", 300)} }, []string{"255 bytes"}, nil},
@@ -366,6 +375,10 @@ func TestErrors(t *testing.T) {
 				t.Fatal("no error")
 			}
 			for _, want := range append(tt.want, "mount overlay at") {
+				if strings.HasPrefix(want, kernelWords) && oldKernel(t) {
+					continue // mount(2) says nothing
+				}
+				want = strings.TrimPrefix(want, kernelWords)
 				if !strings.Contains(err.Error(), want) {
 					t.Errorf("no %q in: %v", want, err)
 				}

@@ -76,7 +76,8 @@ func (p *plan) mountText(target, data string) error {
 		flags |= unix.MS_RDONLY
 	}
 	if err := unix.Mount("overlay", target, "overlay", flags, data); err != nil {
-		return &stepError{step: stepCreate, what: fmt.Sprintf("mount(2) with %.200q", data), err: err}
+		_, options, _ := strings.Cut(data, ",")
+		return &stepError{step: stepCreate, what: fmt.Sprintf("mount(2) of %d lower directories with %s", len(p.lowers), options), err: err}
 	}
 	return nil
 }

@@ -97,10 +97,10 @@ func TestPrivateWaysLeaveNothing(t *testing.T) {
 		}
 		// What is mounted on a shared mount appears on its peers as well.
 		base, peer := t.TempDir(), t.TempDir()
-		tmpfs(t, base)
-		if err := errors.Join(unix.Mount("", base, "", unix.MS_SHARED, ""), unix.Mount(base, peer, "", unix.MS_BIND, "")); err != nil {
+		if err := errors.Join(unix.Mount(base, base, "", unix.MS_BIND, ""), unix.Mount("", base, "", unix.MS_SHARED, ""), unix.Mount(base, peer, "", unix.MS_BIND, "")); err != nil {
 			t.Fatal(err)
 		}
+		defer unix.Unmount(base, unix.MNT_DETACH)
 		defer unix.Unmount(peer, unix.MNT_DETACH)
 		m := mapped(t, base+"/layers")
 		m.IDMap, m.ReadOnly = maps()[0], true

@@ -36,14 +36,14 @@ func (w way) after(err error, detached bool) (way, bool) {
 	case s.step == stepOpen && w.api == apiFD:
 		// No fsopen (Linux < 5.2), or a seccomp filter without it.
 		return way{api: apiMount}, true
-	case !errors.Is(s.err, unix.EINVAL):
-		return w, false
-	case w.api == apiFD && s.step == stepFirstLower:
-		return way{api: apiLink, private: w.private}, true
-	case w.api != apiMount && s.step == stepCreate && detached && !w.private:
-		return way{api: w.api, private: true}, true
-	case w.api == apiLink && (s.step == stepFirstLower || s.step == stepCreate):
+	case w.api != apiMount && s.legacy():
 		return way{api: apiMount}, true
+	case w.api == apiFD && s.step == stepFirstLower && s.invalid():
+		return way{api: apiLink, private: w.private}, true
+	case w.api == apiLink && (s.step == stepFirstLower || s.step == stepCreate) && s.invalid() && (w.private || !detached):
+		return way{api: apiMount}, true
+	case w.api != apiMount && s.step == stepCreate && s.invalid() && detached && !w.private:
+		return way{api: w.api, private: true}, true
 	}
 	return w, false
 }
@@ -83,10 +83,23 @@ func (e *stepError) Error() string {
 
 func (e *stepError) Unwrap() error { return e.err }
 
+// invalid reports whether the kernel took something for wrong, be it because it is too old to know it.
+func (e *stepError) invalid() bool { return errors.Is(e.err, unix.EINVAL) }
+
+// legacy reports whether the kernel only collects the options for overlayfs, as Linux before 6.5 does: it has no
+// `lowerdir+`, takes no descriptors, and has room for a page.
+func (e *stepError) legacy() bool {
+	return errors.Is(e.err, unix.EOPNOTSUPP) ||
+		slices.ContainsFunc(e.log, func(text string) bool { return strings.HasPrefix(text, "VFS: Legacy:") })
+}
+
 // explain adds what can be seen from here to an error about which the kernel says nothing but its number.
 func (p *plan) explain(err error) error {
 	var s *stepError
 	if !errors.As(err, &s) || s.step != stepCreate || len(s.log) > 0 {
+		return err
+	}
+	if err := p.openAll(); err != nil {
 		return err
 	}
 	switch {
@@ -102,6 +115,25 @@ func (p *plan) explain(err error) error {
 		s.hint = p.explainInvalid()
 	}
 	return err
+}
+
+// openAll says which directory cannot be opened: mount(2) does not.
+func (p *plan) openAll() error {
+	all := p.lowers
+	if p.upper != "" {
+		all = append([]lower{{path: p.upper}, {path: p.work}}, all...)
+	}
+	for _, l := range all {
+		if l.path == "" {
+			continue
+		}
+		dir, err := openDir(l.path)
+		if err != nil {
+			return err
+		}
+		unix.Close(dir)
+	}
+	return nil
 }
 
 func (p *plan) userXattr() bool {
