@@ -128,29 +128,27 @@ used_packages() {
 	done | sort -u
 }
 
-# gopath_go ARGS...: the go command in GOPATH mode over Debian's tree.
+# gopath_go ARGS...: the go command in GOPATH mode: the driver's tree first, then the program's, then Debian's.
 gopath_go() {
-	GO111MODULE=off CGO_ENABLED=1 GOPATH="$place/first:$place/gopath/usr/share/gocode" go "$@"
+	GO111MODULE=off CGO_ENABLED=1 GOPATH="$place/own:$place/first:$place/gopath/usr/share/gocode" go "$@"
 }
 
-# own_tree PLUGIN all|missing: puts the driver, PLUGIN and what they import into the first GOPATH entry.
+# own_tree PLUGIN all|missing: makes the GOPATH entry of the driver, PLUGIN and what they import.
 # "all" also replaces packages that Debian's tree has (an old release), "missing" adds only what it lacks.
 own_tree() {
 	local plugin=$1 which=$2 path directory target
-	rm -rf "$place/first/src/$module"
-	while read -r path directory; do
-		target=$place/first/src/$path
-		[[ $which == all || $path == "$module"/* || ! -d $place/gopath/usr/share/gocode/src/$path ]] || continue
-		rm -rf "$target"
-		mkdir -p "$target"
-		find "$directory" -maxdepth 1 -type f ! -name '*_test.go' ! -name 'go.mod' ! -name 'go.sum' -exec cp -t "$target" {} +
-		chmod -R u+w "$target"
-	done < <(
+	(
 		cd "$root"
 		CGO_ENABLED=1 GOFLAGS=-mod=mod go list -deps -tags "$tags" -f '{{if not .Standard}}{{.ImportPath}} {{.Dir}}{{end}}' ./driver/...
 		echo "$module/$plugin $root/$plugin"
-	)
-	[[ -d $place/first/src/$module/driver ]] || die "the driver's packages cannot be listed"
+	) >"$place/own.list" || die "the driver's packages cannot be listed"
+	rm -rf "$place/own"
+	while read -r path directory; do
+		target=$place/own/src/$path
+		[[ $which == all || $path == "$module"/* || ! -d $place/gopath/usr/share/gocode/src/$path ]] || continue
+		mkdir -p "$target"
+		find "$directory" -maxdepth 1 -type f ! -name '*_test.go' ! -name 'go.mod' ! -name 'go.sum' -exec cp --no-preserve=mode -t "$target" {} +
+	done <"$place/own.list"
 }
 
 # own_key: one checksum over the driver's sources, these scripts and the Go version.
