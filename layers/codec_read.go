@@ -129,17 +129,13 @@ func (r *metaReader) directory() (implied bool) {
 // ordinal is the directory ordinal of the directory that was begun last.
 func (r *metaReader) ordinal() uint64 { return r.dirs - 1 }
 
-// size returns the size of the entry, a regular file.
-func (r *metaReader) size() int64 {
+// size returns the size of the entry, which has a file object, and whether it is a symlink.
+func (r *metaReader) size() (n int64, symlink bool) {
 	if !r.sizes.more() {
 		r.sizes.fail("fewer sizes than files")
 	}
-	n := r.sizes.uvarint()
-	if n > math.MaxInt64 {
-		r.sizes.fail("size is too large")
-		return 0
-	}
-	return int64(n)
+	v := r.sizes.uvarint()
+	return int64(v >> 1), v&1 != 0
 }
 
 func (r *metaReader) advanceLink() {

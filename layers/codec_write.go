@@ -53,8 +53,14 @@ func (w *metaWriter) directory(implied bool) {
 	}
 }
 
-// size says that the entry is a regular file of that many bytes.
-func (w *metaWriter) size(n int64) { w.m.sizes = binary.AppendUvarint(w.m.sizes, uint64(n)) }
+// size says that the entry is a regular file of that many bytes, or a symlink whose target has that many.
+func (w *metaWriter) size(n int64, symlink bool) {
+	v := uint64(n) << 1
+	if symlink {
+		v |= 1
+	}
+	w.m.sizes = binary.AppendUvarint(w.m.sizes, v)
+}
 
 // link says that the entry is a further name of the inode whose first name is at index first.
 func (w *metaWriter) link(first uint64) {

@@ -60,8 +60,8 @@ func setXattrAt(dir int, name, attr string, value []byte) error {
 	return nil
 }
 
-// setDirXattr sets an attribute of an open directory.
-func setDirXattr(fd int, attr string, value []byte) error {
+// setFdXattr sets an attribute of an open file or directory.
+func setFdXattr(fd int, attr string, value []byte) error {
 	if err := unix.Fsetxattr(fd, attr, value, 0); err != nil {
 		return fmt.Errorf("set attribute %q: %w", attr, err)
 	}
@@ -77,12 +77,12 @@ func dressOpenDir(fd int, m *meta, xattrs []object.Xattr, label string, t store.
 		return fmt.Errorf("set the mode: %w", err)
 	}
 	for _, x := range xattrs {
-		if err := setDirXattr(fd, x.Name, x.Value); err != nil {
+		if err := setFdXattr(fd, x.Name, x.Value); err != nil {
 			return err
 		}
 	}
 	if label != "" {
-		if err := setDirXattr(fd, labelXattr, append([]byte(label), 0)); err != nil {
+		if err := setFdXattr(fd, labelXattr, append([]byte(label), 0)); err != nil {
 			return err
 		}
 	}

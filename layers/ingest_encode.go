@@ -62,8 +62,16 @@ func (e *treeEncoder) entry(id nodeID, parent uint64) {
 		e.w.empties(m.empties())
 		return
 	}
-	if n.kind == kindFile {
-		e.w.size(int64(i.val))
+	var size int64
+	switch n.kind {
+	case kindFile:
+		size = int64(i.val)
+		e.w.size(size, false)
+	case kindSymlink:
+		size = i.targetLen()
+		e.w.size(size, true)
+	case kindRawLink:
+		size = i.targetLen()
 	}
 	again := e.link(n.inode, i)
 	if e.t.isSpecial(id) {
@@ -71,14 +79,8 @@ func (e *treeEncoder) entry(id nodeID, parent uint64) {
 	} else {
 		e.w.empties(m.empties())
 	}
-	if again {
-		return
-	}
-	switch n.kind {
-	case kindFile:
-		e.size += int64(i.val)
-	case kindSymlink:
-		e.size += int64(len(e.t.target(id)))
+	if !again {
+		e.size += size
 	}
 }
 
@@ -110,7 +112,7 @@ func (e *treeEncoder) special(id nodeID, parent uint64, m *meta) {
 	case kindDevice:
 		v := e.t.inode(n.inode).val
 		s.Major, s.Minor = uint32(v>>32), uint32(v)
-	case kindSymlink:
+	case kindRawLink:
 		s.Target = e.t.target(id)
 	}
 	for _, x := range m.xattrs {

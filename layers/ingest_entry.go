@@ -115,12 +115,16 @@ func (g *ingest) symlink(parent nodeID, base string, hdr *tar.Header) error {
 	if len(hdr.Linkname) > maxTarget {
 		return fmt.Errorf("target of the symlink: %w", unix.ENAMETOOLONG)
 	}
-	id := g.tree.add(parent, base, kindSymlink)
+	kind := kindSymlink
+	if !utf8.ValidString(hdr.Linkname) {
+		kind = kindRawLink
+	}
+	id := g.tree.add(parent, base, kind)
 	g.tree.setTarget(id, hdr.Linkname)
 	i := g.tree.inodeOf(id)
 	i.meta = g.tree.metas.add(m)
 	i.setMTime(mtime(hdr))
-	if utf8.ValidString(hdr.Linkname) {
+	if kind == kindSymlink {
 		return g.put(id, hdr.Name, 0, nil)
 	}
 	return g.makeSpecial(id, func(dir int, name string) error { return unix.Symlinkat(hdr.Linkname, dir, name) })
@@ -193,7 +197,7 @@ func (g *ingest) hardlink(parent nodeID, base string, hdr *tar.Header) error {
 	}
 	after := before.again(m)
 	t := mtime(hdr)
-	if kind == kindSymlink {
+	if g.tree.isSymlink(id) {
 		t = i.mtime()
 	}
 	private := kind == kindFile && i.flags&inodePrivate == 0 && !g.opts.SharedLinks && g.tree.private(id)

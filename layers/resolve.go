@@ -88,7 +88,7 @@ func (r *resolver) locateSlowly(dir string) (place, error) {
 			missing = append(missing, part)
 			continue
 		}
-		if r.tree.node(next).kind != kindSymlink {
+		if !r.tree.isSymlink(next) {
 			found = append(found, next)
 			continue
 		}

@@ -38,7 +38,8 @@ const (
 	kindNone     nodeKind = iota // removed
 	kindDir                      // inode.val is the first child
 	kindFile                     // inode.val is the size
-	kindSymlink                  // inode.val is the target's textRef
+	kindSymlink                  // inode.val is where the target is, and its length
+	kindRawLink                  // a symlink whose target is not UTF-8
 	kindDevice                   // char or block; inode.val is major<<32 | minor
 	kindFifo                     //
 	kindWhiteout                 // has no inode
@@ -179,6 +180,15 @@ func (t *layerTree) children(dir nodeID, fn func(nodeID) error) error {
 	}
 	return nil
 }
+
+// isSymlink says whether a node is a symlink of either kind.
+func (t *layerTree) isSymlink(id nodeID) bool {
+	k := t.node(id).kind
+	return k == kindSymlink || k == kindRawLink
+}
+
+// targetLen returns the length of a symlink's target.
+func (i *inode) targetLen() int64 { return int64(i.val & 0xffff) }
 
 // target returns the target of a symlink.
 func (t *layerTree) target(id nodeID) string {

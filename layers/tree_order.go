@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode/utf8"
 )
 
 // treeName returns the name that a node has in a dirtree.
@@ -26,13 +25,8 @@ func (t *layerTree) rawName(id nodeID) string {
 
 // isSpecial says whether a node has no object.
 func (t *layerTree) isSpecial(id nodeID) bool {
-	switch t.node(id).kind {
-	case kindDevice, kindFifo:
-		return true
-	case kindSymlink:
-		return !utf8.ValidString(t.target(id))
-	}
-	return false
+	k := t.node(id).kind
+	return k == kindDevice || k == kindFifo || k == kindRawLink
 }
 
 // A namedNode is a child of a directory under its tree name.
