@@ -16,6 +16,7 @@ type Staged struct {
 
 	d      *Driver
 	staged *layers.Staged
+	leave  func() // the stage is a part of its store, which stays open
 }
 
 // Close removes what was not committed. It may be called again, and after CommitStaged.
@@ -25,12 +26,18 @@ func (s *Staged) Close() error {
 		delete(s.d.staged, s.Path)
 	}
 	s.d.mu.Unlock()
+	defer s.leave()
 	return s.staged.Close()
 }
 
 // ApplyDiff fills a new layer from a tar, and returns the sum of its file sizes. When it returns the layer is durable; after an error the
 // layer is empty as before.
 func (d *Driver) ApplyDiff(id string, o ApplyOptions) (int64, error) {
+	leave, err := d.enter()
+	if err != nil {
+		return 0, err
+	}
+	defer leave()
 	l, err := d.findOwn(id)
 	if err != nil {
 		return 0, fmt.Errorf("apply: %w", err)
@@ -51,11 +58,21 @@ func (d *Driver) ApplyDiff(id string, o ApplyOptions) (int64, error) {
 // StageDiff does the work of ApplyDiff before the layer exists, without a lock and with others at work. Then CommitStaged
 // makes it a layer, and Close removes what was not committed.
 func (d *Driver) StageDiff(parent string, o ApplyOptions) (*Staged, error) {
+	leave, err := d.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	return d.stage(d.stores.images, "", parent, o)
 }
 
 // CommitStaged makes what StageDiff put at path the content of a new layer.
 func (d *Driver) CommitStaged(id, path string) error {
+	leave, err := d.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
 	d.mu.Lock()
 	s := d.staged[path]
 	d.mu.Unlock()
@@ -95,7 +112,11 @@ func (d *Driver) stage(c *layers.Catalog, id, parent string, o ApplyOptions) (*S
 	if err != nil {
 		return nil, err
 	}
-	staged := &Staged{Path: s.Path(), Size: s.Size(), d: d, staged: s}
+	leave, err := d.enter()
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	staged := &Staged{Path: s.Path(), Size: s.Size(), d: d, staged: s, leave: leave}
 	d.mu.Lock()
 	d.staged[staged.Path] = staged
 	d.mu.Unlock()

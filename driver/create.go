@@ -16,11 +16,21 @@ var errNoQuota = fmt.Errorf("%w: limits need project quotas, which this driver d
 
 // Create makes an empty layer for an image. A layer of that name, which can only be what a crash left, is replaced.
 func (d *Driver) Create(id, parent string, o *CreateOptions) error {
+	leave, err := d.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
 	return d.create(d.stores.images, id, parent, o, false)
 }
 
 // CreateReadWrite makes an empty layer for a container. A layer of that name is replaced.
 func (d *Driver) CreateReadWrite(id, parent string, o *CreateOptions) error {
+	leave, err := d.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
 	return d.create(d.stores.main, id, parent, o, true)
 }
 
@@ -109,13 +119,21 @@ func (d *Driver) Remove(id string) error {
 // fails for no other reason than that there is no such layer or that the disk refuses: any other error would make the whole
 // store unusable, because containers/storage tries again whenever it opens.
 func (d *Driver) DeferredRemove(id string) (func() error, error) {
+	leave, err := d.enter()
+	if err != nil {
+		return nil, err
+	}
 	for _, c := range d.stores.own() {
 		cleanup, err := d.removeFrom(c, id)
 		if errors.Is(err, layers.ErrUnknown) {
 			continue
 		}
-		return cleanup, err
+		return func() error {
+			defer leave()
+			return cleanup()
+		}, err
 	}
+	leave()
 	return nil, fmt.Errorf("remove layer %q: %w", id, ErrUnknownLayer)
 }
 

@@ -49,6 +49,11 @@ func (d *Driver) compare(id, parent string) (comparison, bool, error) {
 // Diff returns the layer tar of id over parent. The reader must be closed. containers/storage takes the tar of a layer that came from
 // one from its own tar-split and DiffGetter; this is for layers that were written through a mount.
 func (d *Driver) Diff(id string, m Mappings, parent string, pm Mappings, _ string) (io.ReadCloser, error) {
+	leave, err := d.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	c, native, err := d.compare(id, parent)
 	if err != nil {
 		return nil, fmt.Errorf("diff: %w", err)
@@ -69,7 +74,12 @@ func (d *Driver) Diff(id string, m Mappings, parent string, pm Mappings, _ strin
 		if parent == "" {
 			return layers.WriteTree(ctx, w, v.path, o)
 		}
+		leave, err := d.enter()
+		if err != nil {
+			return err
+		}
 		changes, err := d.naiveChanges(v, m, parent, pm)
+		leave()
 		if err != nil {
 			return err
 		}
@@ -117,6 +127,11 @@ func (d *Driver) withNaiveChanges(id string, m Mappings, parent string, pm Mappi
 
 // Changes lists what differs between id and parent. With parent "", and a layer below id, everything is new.
 func (d *Driver) Changes(id string, m Mappings, parent string, pm Mappings, _ string) ([]Change, error) {
+	leave, err := d.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	c, native, err := d.compare(id, parent)
 	if err == nil && native {
 		return layers.Changes(c.upper, c.lowers, layers.ChangesOptions{UserXattr: d.userXattr()})
@@ -136,6 +151,11 @@ func (d *Driver) Changes(id string, m Mappings, parent string, pm Mappings, _ st
 
 // DiffSize returns the bytes in the files that id adds to parent.
 func (d *Driver) DiffSize(id string, m Mappings, parent string, pm Mappings, _ string) (int64, error) {
+	leave, err := d.enter()
+	if err != nil {
+		return 0, err
+	}
+	defer leave()
 	c, native, err := d.compare(id, parent)
 	if err == nil && native {
 		return layers.DiffSize(c.upper)
@@ -192,6 +212,11 @@ type FileGetter struct {
 
 // DiffGetter returns the files of a layer. What a layer from a tar gives is what the tar held, whatever was written to it since.
 func (d *Driver) DiffGetter(id string) (*FileGetter, error) {
+	leave, err := d.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	chain, err := d.chain(id)
 	if err != nil {
 		return nil, err

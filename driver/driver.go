@@ -17,17 +17,19 @@ import (
 // A Driver keeps the layers of one graphroot. Its methods may be called from several goroutines; which of them the host
 // program may overlap for one layer is as containers/storage has it.
 type Driver struct {
-	home     string // `<graphroot>/ostree`
-	runHome  string // `<runroot>/ostree`
-	root     string // the graphroot
-	settings Settings
-	features overlay.Features
-	stores   stores
-	mounts   *mountTable
-	dirSync  bool        // every change of a record of containers/storage is durable by itself
-	changed  atomic.Bool // something was written since the last sync of all
+	home       string // `<graphroot>/ostree`
+	runHome    string // `<runroot>/ostree`
+	root       string // the graphroot
+	imageStore string // where image layers go, or ""
+	settings   Settings
+	features   overlay.Features
+	stores     *stores // while users is not 0; see enter
+	mounts     *mountTable
+	dirSync    bool        // every change of a record of containers/storage is durable by itself
+	changed    atomic.Bool // something was written since the last sync of all
 
 	mu     sync.Mutex
+	users  int                // calls that are using stores, and what they left open
 	staged map[string]*Staged // by path
 }
 
@@ -42,12 +44,13 @@ func New(home string, o Options) (*Driver, error) {
 		return nil, fmt.Errorf("options size and inodes: %w", errNoQuota)
 	}
 	d := &Driver{
-		home:     filepath.Clean(home),
-		runHome:  filepath.Join(o.RunRoot, filepath.Base(home)),
-		root:     o.Root,
-		settings: settings,
-		mounts:   newMountTable(),
-		staged:   make(map[string]*Staged),
+		home:       filepath.Clean(home),
+		runHome:    filepath.Join(o.RunRoot, filepath.Base(home)),
+		root:       o.Root,
+		imageStore: o.ImageStore,
+		settings:   settings,
+		mounts:     newMountTable(),
+		staged:     make(map[string]*Staged),
 	}
 	if o.Root == "" {
 		d.root = filepath.Dir(d.home)
@@ -55,7 +58,7 @@ func New(home string, o Options) (*Driver, error) {
 	if o.RunRoot == "" {
 		d.runHome = filepath.Join(d.root, "run", Name)
 	}
-	if err := d.prepare(o.ImageStore); err != nil {
+	if err := d.prepare(); err != nil {
 		return nil, err
 	}
 	if settings.Sync != SyncNone {
@@ -70,8 +73,8 @@ func New(home string, o Options) (*Driver, error) {
 
 // prepare makes the home, finds out whether it can carry layers, and opens the stores. A home that it made and that cannot is removed
 // again: a directory of that name makes containers/storage choose this driver the next time.
-func (d *Driver) prepare(imageStore string) (err error) {
-	for _, home := range []string{d.home, imageStoreHome(imageStore)} {
+func (d *Driver) prepare() error {
+	for _, home := range []string{d.home, imageStoreHome(d.imageStore)} {
 		if home == "" {
 			continue
 		}
@@ -84,9 +87,11 @@ func (d *Driver) prepare(imageStore string) (err error) {
 			return err
 		}
 	}
-	if d.stores, err = d.openStores(imageStore); err != nil {
+	leave, err := d.enter()
+	if err != nil {
 		return err
 	}
+	leave()
 	return nil
 }
 
@@ -117,6 +122,37 @@ func (d *Driver) checkHome(home string) error {
 	return nil
 }
 
+// enter begins the use of the stores, and opens them if a Cleanup closed them: containers/storage may go on with a driver
+// after that. The caller must call leave once, or more often.
+func (d *Driver) enter() (leave func(), err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.stores == nil {
+		if d.stores, err = d.openStores(); err != nil {
+			d.stores = nil
+			return nil, err
+		}
+	}
+	d.users++
+	return sync.OnceFunc(func() {
+		d.mu.Lock()
+		d.users--
+		d.mu.Unlock()
+	}), nil
+}
+
+// closeIdle closes the stores if nothing uses them.
+func (d *Driver) closeIdle() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.users > 0 || d.stores == nil {
+		return nil
+	}
+	s := d.stores
+	d.stores = nil
+	return s.close()
+}
+
 // String returns Name.
 func (d *Driver) String() string { return Name }
 
@@ -137,11 +173,12 @@ func (d *Driver) Cleanup() error {
 		}
 	}
 	if d.settings.Sync != SyncNone && d.changed.Swap(false) {
-		for _, c := range d.stores.own() {
-			errs = append(errs, syncFilesystem(c.Home()))
+		errs = append(errs, syncFilesystem(d.home))
+		if d.imageStore != "" {
+			errs = append(errs, syncFilesystem(d.imageStore))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, d.closeIdle())...)
 }
 
 // background is the context of every call: containers/storage has none to give.

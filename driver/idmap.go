@@ -76,7 +76,12 @@ func toContainer(id int, maps []IDMap) (int, error) {
 // container into those on disk, before and after. It is for kernels and filesystems whose mounts cannot do that
 // (SupportsShifting). No object changes: what gets another owner is copied up, by reflink where the filesystem has them,
 // and becomes a lower directory of the layer, so that it is no change of the layer's own.
-func (d *Driver) UpdateLayerIDMap(id string, from, to Mappings, _ string) (err error) {
+func (d *Driver) UpdateLayerIDMap(id string, from, to Mappings, _ string) error {
+	leave, err := d.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
 	l, err := d.findOwn(id)
 	if err != nil {
 		return err

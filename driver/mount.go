@@ -77,6 +77,11 @@ func (d *Driver) target(l found) string {
 // options are. With the option "ro", and for a layer of a read-only store, the mount has no upper directory. Otherwise what is
 // written goes to the layer's `diff`, never to its `tree`, whose files are objects.
 func (d *Driver) Get(id string, o MountOptions) (string, error) {
+	leave, err := d.enter()
+	if err != nil {
+		return "", err
+	}
+	defer leave()
 	l, err := d.find(id)
 	if err != nil {
 		return "", fmt.Errorf("mount: %w", err)
@@ -207,6 +212,11 @@ func (d *Driver) emptyDir() string {
 
 // Put undoes one Get. A layer that is not mounted is no error; the error for one that does not exist matches fs.ErrNotExist.
 func (d *Driver) Put(id string) error {
+	leave, err := d.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
 	l, err := d.find(id)
 	if err != nil {
 		return fmt.Errorf("unmount: %w", err)

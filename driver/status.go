@@ -38,6 +38,11 @@ func filesystemOf(path string) string {
 
 // Status describes the driver and what its filesystem can do, for people: `podman info` shows it.
 func (d *Driver) Status() [][2]string {
+	leave, err := d.enter()
+	if err != nil {
+		return [][2]string{{"Repository", err.Error()}}
+	}
+	defer leave()
 	repo := d.stores.main.Repo()
 	reflink, linkMax := "unknown", "unknown"
 	if f, err := repo.Features(); err == nil {
@@ -119,6 +124,11 @@ func (d *Driver) storeStatus() [][2]string {
 // Metadata returns the directories of a layer's mount under the names that the overlay driver uses: UpperDir, LowerDir, WorkDir and,
 // while the layer is mounted, MergedDir.
 func (d *Driver) Metadata(id string) (map[string]string, error) {
+	leave, err := d.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	l, err := d.find(id)
 	if err != nil {
 		return nil, err
@@ -152,6 +162,11 @@ func (d *Driver) Metadata(id string) (map[string]string, error) {
 
 // ReadWriteDiskUsage returns what a layer takes by itself: its upper directory if it has one. It needs no lock.
 func (d *Driver) ReadWriteDiskUsage(id string) (Usage, error) {
+	leave, err := d.enter()
+	if err != nil {
+		return Usage{}, err
+	}
+	defer leave()
 	l, err := d.find(id)
 	if err != nil {
 		return Usage{}, err

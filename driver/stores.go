@@ -48,14 +48,32 @@ func (s *stores) own() []*layers.Catalog {
 // owns reports whether c is one of own.
 func (s *stores) owns(c *layers.Catalog) bool { return c == s.main || c == s.images }
 
+// close closes every store.
+func (s *stores) close() error {
+	var errs []error
+	for _, c := range s.all {
+		errs = append(errs, c.Close())
+	}
+	for _, r := range s.shared {
+		errs = append(errs, r.Close())
+	}
+	return errors.Join(errs...)
+}
+
 // openStores opens every store, the read-only ones first: the others link known objects from them.
-func (d *Driver) openStores(imageStore string) (stores, error) {
-	var s stores
-	s.others = d.openAdditional(imageStore)
+func (d *Driver) openStores() (_ *stores, err error) {
+	imageStore := d.imageStore
+	s := &stores{others: d.openAdditional()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
 	var sources []*store.Repo
 	for _, o := range s.others {
 		if o.catalog != nil {
 			sources = append(sources, o.catalog.Repo())
+			s.all = append(s.all, o.catalog)
 		}
 	}
 	for _, path := range d.settings.ShareWith {
@@ -67,23 +85,17 @@ func (d *Driver) openStores(imageStore string) (stores, error) {
 		s.shared = append(s.shared, r)
 	}
 	sources = append(sources, s.shared...)
-	var err error
 	if s.main, err = d.openOwn(d.home, sources); err != nil {
-		return stores{}, err
+		return s, err
 	}
 	s.images = s.main
-	s.all = append(s.all, s.main)
 	if home := imageStoreHome(imageStore); home != "" {
 		if s.images, err = d.openOwn(home, append(sources, s.main.Repo())); err != nil {
-			return stores{}, err
-		}
-		s.all = append(s.all, s.images)
-	}
-	for _, o := range s.others {
-		if o.catalog != nil {
-			s.all = append(s.all, o.catalog)
+			s.all = append(s.all, s.main)
+			return s, err
 		}
 	}
+	s.all = append(s.own(), s.all...)
 	return s, nil
 }
 
@@ -121,7 +133,7 @@ func (d *Driver) storeLabel(home string) (string, error) {
 }
 
 // openAdditional opens the read-only stores of the options and the pinned store.
-func (d *Driver) openAdditional(imageStore string) []additionalStore {
+func (d *Driver) openAdditional() []additionalStore {
 	var out []additionalStore
 	add := func(path string, pinned bool) {
 		for _, o := range out {
@@ -130,7 +142,7 @@ func (d *Driver) openAdditional(imageStore string) []additionalStore {
 			}
 		}
 		s := additionalStore{path: path, pinned: pinned}
-		if same(path, d.root) || (imageStore != "" && same(path, imageStore)) {
+		if same(path, d.root) || (d.imageStore != "" && same(path, d.imageStore)) {
 			s.hidden = errors.New("it is the store itself")
 		} else {
 			s.catalog, s.hidden = openReadOnly(path)
@@ -164,6 +176,11 @@ func same(a, b string) bool {
 // AdditionalImageStores returns the read-only stores that can be read now. One that cannot is left out, because
 // containers/storage would fail as a whole.
 func (d *Driver) AdditionalImageStores() []string {
+	leave, err := d.enter()
+	if err != nil {
+		return nil
+	}
+	defer leave()
 	var out []string
 	for _, o := range d.stores.others {
 		if o.catalog != nil && readableStore(o.path) == nil {
@@ -207,12 +224,22 @@ func (d *Driver) findOwn(id string) (found, error) {
 
 // Exists reports whether there is such a layer, in any store.
 func (d *Driver) Exists(id string) bool {
-	_, err := d.find(id)
+	leave, err := d.enter()
+	if err != nil {
+		return false
+	}
+	defer leave()
+	_, err = d.find(id)
 	return err == nil
 }
 
 // ListLayers returns the layers that this driver owns, those of additional stores left out. They may be removed in that order.
 func (d *Driver) ListLayers() ([]string, error) {
+	leave, err := d.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	var ids []string
 	for _, c := range d.stores.own() {
 		more, err := c.IDs()

@@ -71,7 +71,7 @@ func checkRepositories(t *testing.T, dir string) {
 }
 
 // fsck checks one repository.
-func fsck(t *testing.T, path string) {
+func fsck(t testing.TB, path string) {
 	t.Helper()
 	r, err := store.Open(path)
 	if err != nil {
