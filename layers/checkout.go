@@ -48,7 +48,7 @@ type checkout struct {
 	o      CheckoutOptions
 	root   int
 	prefix string
-	dirs   []checkoutDir    // directories that the walk is in
+	dirs   []checkoutDir  // directories that the walk is in
 	firsts map[int]string // paths of the first names of hardlinks
 }
 
