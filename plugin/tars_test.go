@@ -36,7 +36,7 @@ func layerTar(t testing.TB, entries ...entry) []byte {
 		case strings.HasSuffix(e.name, "/"):
 			h.Typeflag, h.Mode = tar.TypeDir, or(e.mode, 0o755)
 		case e.link != "":
-			h.Typeflag, h.Linkname = tar.TypeLink, e.link
+			h.Typeflag, h.Linkname, h.Mode = tar.TypeLink, e.link, or(e.mode, 0o644)
 		case e.target != "":
 			h.Typeflag, h.Linkname, h.Mode = tar.TypeSymlink, e.target, 0o777
 		case e.kind == 0:
@@ -78,7 +78,7 @@ func baseLayer(t testing.TB) []byte {
 	return layerTar(t,
 		entry{name: "./"}, entry{name: "bin/"},
 		entry{name: "bin/busybox", body: strings.Repeat("busybox ", 4000), mode: 0o755},
-		entry{name: "bin/ls", link: "bin/busybox"},
+		entry{name: "bin/ls", link: "bin/busybox", mode: 0o755},
 		entry{name: "bin/su", body: "su", mode: 0o4755},
 		entry{name: "etc/"},
 		entry{name: "etc/passwd", body: "root:x:0:0::/root:/bin/sh\n"},
