@@ -23,9 +23,10 @@ func (g *ingest) mkdir(parent nodeID, name string) (nodeID, error) {
 	if err := unix.Mkdirat(d.fd, name, 0o700); err != nil {
 		return noNode, fmt.Errorf("make the directory: %w", err)
 	}
+	above := g.tree.metas.get(g.tree.inodeOf(parent).meta)
 	id := g.tree.add(parent, name, kindDir)
 	g.tree.node(id).flags |= nodeMade
-	g.tree.inodeOf(id).meta = g.tree.metas.add(g.implied(unix.S_IFDIR | 0o755))
+	g.tree.inodeOf(id).meta = g.tree.metas.add(g.implied(unix.S_IFDIR | 0o755 | above.mode&unix.S_ISGID))
 	return id, nil
 }
 
