@@ -5,7 +5,6 @@ import (
 	"io/fs"
 
 	"github.com/ostree-storage/ostree-storage/layers"
-	"github.com/ostree-storage/ostree-storage/store"
 )
 
 // Errors that New and the methods of a Driver return, wrapped.
@@ -49,7 +48,6 @@ var classes = []struct {
 	{ErrPrerequisites, ClassPrerequisites},
 	{ErrFilesystem, ClassFilesystem},
 	{layers.ErrUnsupported, ClassFilesystem},
-	{store.ErrUnsupported, ClassFilesystem},
 	{ErrNotSupported, ClassNotSupported},
 }
 

@@ -9,7 +9,6 @@ import (
 
 	"github.com/ostree-storage/ostree-storage/layers"
 	"github.com/ostree-storage/ostree-storage/selinux"
-	"github.com/ostree-storage/ostree-storage/store"
 )
 
 // stores are the places that layers are in.
@@ -18,7 +17,7 @@ type stores struct {
 	images *layers.Catalog   // where image layers go: main, or `<imagestore>/ostree`
 	others []additionalStore // read-only
 	all    layers.Catalogs   // every one that is readable, in the order of looking
-	shared []*store.Repo     // repositories of share_with
+	shared []*layers.Source  // repositories of share_with
 	absent []string          // those of share_with that cannot be used, and why
 }
 
@@ -69,15 +68,15 @@ func (d *Driver) openStores() (_ *stores, err error) {
 			err = errors.Join(err, s.close())
 		}
 	}()
-	var sources []*store.Repo
+	var sources []*layers.Source
 	for _, o := range s.others {
 		if o.catalog != nil {
-			sources = append(sources, o.catalog.Repo())
+			sources = append(sources, o.catalog.Source())
 			s.all = append(s.all, o.catalog)
 		}
 	}
 	for _, path := range d.settings.ShareWith {
-		r, err := store.Open(path)
+		r, err := layers.OpenSource(path)
 		if err != nil {
 			s.absent = append(s.absent, fmt.Sprintf("%s (%v)", path, err))
 			continue
@@ -90,7 +89,7 @@ func (d *Driver) openStores() (_ *stores, err error) {
 	}
 	s.images = s.main
 	if home := imageStoreHome(imageStore); home != "" {
-		if s.images, err = d.openOwn(home, append(sources, s.main.Repo())); err != nil {
+		if s.images, err = d.openOwn(home, append(sources, s.main.Source())); err != nil {
 			s.all = append(s.all, s.main)
 			return s, err
 		}
@@ -100,7 +99,7 @@ func (d *Driver) openStores() (_ *stores, err error) {
 }
 
 // openOwn opens or makes a home that we write to.
-func (d *Driver) openOwn(home string, sources []*store.Repo) (*layers.Catalog, error) {
+func (d *Driver) openOwn(home string, sources []*layers.Source) (*layers.Catalog, error) {
 	o := layers.Options{
 		SharedTimes: d.settings.SharedTimes,
 		SharedLinks: d.settings.SharedLinks,
@@ -121,15 +120,11 @@ func (d *Driver) storeLabel(home string) (string, error) {
 	if d.settings.LabelSet {
 		return d.settings.Label, nil
 	}
-	r, err := store.Open(filepath.Join(home, "repo"))
-	switch {
-	case err == nil:
-		label := r.Label()
-		return label, r.Close()
-	case errors.Is(err, fs.ErrNotExist):
+	label, err := layers.StoreLabel(home)
+	if errors.Is(err, fs.ErrNotExist) {
 		return selinux.StoreLabel(), nil
 	}
-	return "", err
+	return label, err
 }
 
 // openAdditional opens the read-only stores of the options and the pinned store.

@@ -14,13 +14,13 @@ import (
 
 // Options says how a catalog keeps its layers. Label is fixed when the repository is made; the others may change from open to open.
 type Options struct {
-	Label       string        // store label (SELinux) of a new repository, "" for none
-	SharedTimes bool          // mtime=shared: equal files share an inode whatever their times
-	SharedLinks bool          // links=shared: no inodes of their own under etc/ and var/
-	NoSync      bool          // sync=none
-	UserXattr   bool          // in a user namespace: overlay's marks in tree/ are user.overlay.*, and a tar's devices are left out
-	ReadOnly    bool          // open an existing home and write nothing
-	Sources     []*store.Repo // repositories on the same filesystem whose objects may be linked
+	Label       string    // store label (SELinux) of a new repository, "" for none
+	SharedTimes bool      // mtime=shared: equal files share an inode whatever their times
+	SharedLinks bool      // links=shared: no inodes of their own under etc/ and var/
+	NoSync      bool      // sync=none
+	UserXattr   bool      // in a user namespace: overlay's marks in tree/ are user.overlay.*, and a tar's devices are left out
+	ReadOnly    bool      // open an existing home and write nothing
+	Sources     []*Source // repositories on the same filesystem whose objects may be linked
 }
 
 // A Catalog is the set of container layers in one home directory: which exist, each one's ancestors, and the commit that holds its
@@ -43,11 +43,8 @@ const (
 // the home is of another driver or of a later format, or if its filesystem cannot carry hardlinks between `repo/` and `layers/`.
 func OpenCatalog(home string, o Options) (*Catalog, error) {
 	c, err := openCatalog(home, o)
-	if errors.Is(err, store.ErrUnsupported) && !errors.Is(err, ErrUnsupported) {
-		err = fmt.Errorf("%w: %w", ErrUnsupported, err)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("open layers in %s: %w", home, err)
+		return nil, fmt.Errorf("open layers in %s: %w", home, matchUnsupported(err))
 	}
 	return c, nil
 }
