@@ -161,7 +161,7 @@ func (n *naiveWalk) compare(e, old *walkEntry) error {
 
 // same says whether two entries of one path are equal as far as anybody can tell without reading them.
 func (n *naiveWalk) same(e, old *walkEntry) (bool, error) {
-	if e.st.Mode != old.st.Mode || !n.sameOwner(&e.st, &old.st) || e.st.Rdev != old.st.Rdev ||
+	if e.st.Mode != old.st.Mode || !sameOwner(n.newIDs, n.oldIDs, &e.st, &old.st) || e.st.Rdev != old.st.Rdev ||
 		!sameTime(e.st.Mtim, old.st.Mtim) || (!e.isDir() && e.st.Size != old.st.Size) {
 		return false, nil
 	}
@@ -183,12 +183,12 @@ func (n *naiveWalk) same(e, old *walkEntry) (bool, error) {
 }
 
 // sameOwner compares owners as containers see them, or as they are on disk where the mappings do not have them.
-func (n *naiveWalk) sameOwner(st, old *unix.Stat_t) bool {
+func sameOwner(newIDs, oldIDs idMaps, st, old *unix.Stat_t) bool {
 	newUID, newGID := int(st.Uid), int(st.Gid)
 	oldUID, oldGID := int(old.Uid), int(old.Gid)
-	if u, g, err := n.newIDs.owner(st.Uid, st.Gid); err == nil {
+	if u, g, err := newIDs.owner(st.Uid, st.Gid); err == nil {
 		newUID, newGID = u, g
-		if u, g, err := n.oldIDs.owner(old.Uid, old.Gid); err == nil {
+		if u, g, err := oldIDs.owner(old.Uid, old.Gid); err == nil {
 			oldUID, oldGID = u, g
 		}
 	}
@@ -203,7 +203,7 @@ func naiveAttrs(a attrSource, m idMaps) (map[string][]byte, error) {
 	}
 	var attrs map[string][]byte
 	for _, name := range names {
-		if name != capabilityAttr && !strings.HasPrefix(name, "user.") {
+		if name != capsXattr && !strings.HasPrefix(name, "user.") {
 			continue
 		}
 		v, ok, err := a.get(name)
@@ -213,7 +213,7 @@ func naiveAttrs(a attrSource, m idMaps) (map[string][]byte, error) {
 		if !ok {
 			continue
 		}
-		if name == capabilityAttr {
+		if name == capsXattr {
 			if mapped, err := mapCapability(v, m); err == nil {
 				v = mapped
 			}

@@ -20,7 +20,9 @@ type randomTree struct {
 	r    *rand.Rand
 	base string
 	n    int
-	few  bool // few names and many symlinks: what is a directory here is a symlink there
+	// visible leaves out what containers/storage does not compare, or cannot extract again.
+	visible bool
+	few     bool // few names and many symlinks: what is a directory here is a symlink there
 }
 
 func newRandomTree(t testing.TB, base string, seed uint64) *randomTree {
@@ -117,10 +119,15 @@ func (g *randomTree) name() string {
 	if g.few {
 		return pick(g, plainNames[:3])
 	}
-	if g.oneIn(5) {
-		return pick(g, oddNames)
+	if !g.oneIn(5) {
+		return pick(g, plainNames)
 	}
-	return pick(g, plainNames)
+	for {
+		// A tar cannot say that a name is no whiteout.
+		if name := pick(g, oddNames); !g.visible || !strings.HasPrefix(name, ".wh.") {
+			return name
+		}
+	}
 }
 
 // paths lists what is in a tree, relative to it; directories whose names are not UTF-8 are never made.
@@ -202,9 +209,11 @@ func (g *randomTree) dress(p string) {
 		_ = unix.Chmod(p, pick(g, []uint32{0, 0o755, 0o4755, 0o2755, 0o1777, 0o7777, 0o600}))
 	}
 	for g.oneIn(3) {
-		_ = unix.Lsetxattr(p, pick(g, []string{
-			"user.a", "user.b", "user.eq", "user.overlay.x", "trusted.t", "security.ima", "trusted.overlay.zz", "trusted.overlay.overlay.q",
-		}), pick(g, [][]byte{nil, []byte("v"), []byte("nul\x00nul\n"), make([]byte, 300)}), 0)
+		names := []string{"user.a", "user.b", "user.eq", "user.overlay.x", "trusted.t", "security.ima", "trusted.overlay.zz", "trusted.overlay.overlay.q"}
+		if g.visible {
+			names = names[:3]
+		}
+		_ = unix.Lsetxattr(p, pick(g, names), pick(g, [][]byte{nil, []byte("v"), []byte("nul\x00nul\n"), make([]byte, 300)}), 0)
 	}
 	if g.oneIn(8) {
 		capv2 := []byte{1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}

@@ -100,7 +100,7 @@ func upstreamAttrs(a attrSource, m idMaps) (map[string]string, error) {
 	}
 	var attrs map[string]string
 	for _, name := range names {
-		if name != capabilityAttr && name != "security.ima" &&
+		if name != capsXattr && name != "security.ima" &&
 			(!strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "user.overlay.")) {
 			continue
 		}
@@ -129,7 +129,7 @@ func allAttrs(a attrSource, m idMaps, userXattr bool) (map[string]string, error)
 			}
 			shown = prefix + inner
 		}
-		if name == "security.selinux" {
+		if name == labelXattr {
 			continue
 		}
 		if attrs, err = addAttr(attrs, a, name, shown, m); err != nil {
@@ -148,9 +148,9 @@ func addAttr(attrs map[string]string, a attrSource, name, shown string, m idMaps
 		return attrs, err
 	}
 	switch name {
-	case capabilityAttr:
+	case capsXattr:
 		v, err = mapCapability(v, m)
-	case "system.posix_acl_access", "system.posix_acl_default":
+	case aclXattr, defaultACLXattr:
 		v, err = mapACL(v, m)
 	}
 	if err != nil {
@@ -162,8 +162,6 @@ func addAttr(attrs map[string]string, a attrSource, name, shown string, m idMaps
 	attrs[shown] = string(v)
 	return attrs, nil
 }
-
-const capabilityAttr = "security.capability"
 
 // Layout of a security.capability value, from include/uapi/linux/capability.h: all numbers are little-endian, the first
 // holds the revision in its top byte, and revision 3 has the id of its namespace's root at the end.
