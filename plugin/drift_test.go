@@ -13,12 +13,12 @@ import (
 )
 
 // apart are the files that the two adapters do not have in common.
-var apart = []string{"doc.go", "surface.go", "surface_1_43.go", "surface_1_57.go", "surface_1_59.go", "drift_test.go"}
+var apart = []string{"doc.go", "surface.go", "surface_1_43.go", "surface_1_57.go", "surface_1_59.go", "upstream_test.go", "drift_test.go"}
 
 // legacyText turns a source of this package into what it is in package legacy.
 var legacyText = strings.NewReplacer(
 	"go.podman.io/storage", "github.com/containers/storage",
-	"package plugin", "package legacy",
+	"package plugin", "package legacy", // and their tests
 	`ostree-storage/plugin"`, `ostree-storage/plugin/legacy"`,
 )
 
