@@ -138,17 +138,29 @@ func compareUnpack(t testing.TB, c *layers.Catalog, id string, data []byte) bool
 		}
 		return nil
 	}))
-	for _, p := range slices.Sorted(maps.Keys(want)) {
+	compareTrees(t, want, got)
+	compareCheckout(t, c, l)
+	return true
+}
+
+// compareCheckout checks a layer out from the repository alone and compares that with its tree.
+func compareCheckout(t testing.TB, c *layers.Catalog, l *layers.Layer) {
+	t.Helper()
+	dir, err := os.MkdirTemp(filepath.Dir(c.Home()), "checkout")
+	must(t, err)
+	must(t, layers.Checkout(context.Background(), c.Repo(), l.Commit, dir, layers.CheckoutOptions{}))
+	compareTrees(t, describeTree(t, l.TreeDir(), true), describeTree(t, dir, true))
+}
+
+func compareTrees(t testing.TB, want, got map[string]string) {
+	t.Helper()
+	all := maps.Clone(want)
+	maps.Copy(all, got)
+	for _, p := range slices.Sorted(maps.Keys(all)) {
 		if want[p] != got[p] {
 			t.Errorf("%q:\nwant %s\n got %s", p, want[p], got[p])
 		}
 	}
-	for p := range got {
-		if _, ok := want[p]; !ok {
-			t.Errorf("%q: not in upstream's tree: %s", p, got[p])
-		}
-	}
-	return true
 }
 
 // A tarMaker makes random tars full of collisions.
