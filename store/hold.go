@@ -43,6 +43,7 @@ func (s *Stage) hold(it *item) (ready bool, err error) {
 		s.written = append(s.written, n)
 	}
 	s.loose[it.sum] = true
+	s.held = append(s.held, n)
 	return true, nil
 }
 

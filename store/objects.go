@@ -32,19 +32,19 @@ func (o *Objects) Has(n object.Name) (bool, error) {
 // ReadCommit reads and verifies a commit.
 func (o *Objects) ReadCommit(c object.Checksum) (*object.Commit, error) {
 	m := new(object.Commit)
-	return m, o.root.readMetadata(object.Name{Checksum: c, Type: object.TypeCommit}, m)
+	return m, o.root.readObject(object.Name{Checksum: c, Type: object.TypeCommit}, m)
 }
 
 // ReadDirTree reads and verifies a dirtree.
 func (o *Objects) ReadDirTree(c object.Checksum) (*object.DirTree, error) {
 	m := new(object.DirTree)
-	return m, o.root.readMetadata(object.Name{Checksum: c, Type: object.TypeDirTree}, m)
+	return m, o.root.readObject(object.Name{Checksum: c, Type: object.TypeDirTree}, m)
 }
 
 // ReadDirMeta reads and verifies a dirmeta.
 func (o *Objects) ReadDirMeta(c object.Checksum) (*object.DirMeta, error) {
 	m := new(object.DirMeta)
-	return m, o.root.readMetadata(object.Name{Checksum: c, Type: object.TypeDirMeta}, m)
+	return m, o.root.readObject(object.Name{Checksum: c, Type: object.TypeDirMeta}, m)
 }
 
 // OpenFile opens a file object and returns its header, the store label included. The file of a symlink is nil.
@@ -72,9 +72,16 @@ func (o *Objects) OpenFile(c object.Checksum) (*object.FileHeader, *os.File, err
 	return h, f, nil
 }
 
-// readMetadata reads a metadata object, compares its checksum and decodes it.
-func (r *root) readMetadata(n object.Name, into interface{ UnmarshalBinary([]byte) error }) error {
-	b, err := readAt(int(r.objects.Fd()), n.LoosePath())
+// A decoder is what metadata is read into.
+type decoder interface{ UnmarshalBinary([]byte) error }
+
+func (r *root) readObject(n object.Name, into decoder) error {
+	return r.readMetadata(int(r.objects.Fd()), n.LoosePath(), n, into)
+}
+
+// readMetadata reads a metadata object from the file path in dir, compares its checksum and decodes it.
+func (r *root) readMetadata(dir int, path string, n object.Name, into decoder) error {
+	b, err := readAt(dir, path)
 	if err == unix.ENOENT {
 		return &MissingError{n}
 	}

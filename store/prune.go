@@ -33,7 +33,7 @@ func (r *Repo) Prune(ctx context.Context, dryRun bool) (Freed, error) {
 	if dryRun {
 		err = at.countGarbage(ctx, m, &freed)
 	} else {
-		err = at.sweep(ctx, m, &freed)
+		err = at.sweep(ctx, m, "", &freed)
 	}
 	if err != nil {
 		return freed, fmt.Errorf("prune: %w", err)

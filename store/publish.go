@@ -57,8 +57,8 @@ func (s *Stage) settle() error {
 // publish is the part of Publish that runs under the shared lock.
 func (s *Stage) publish(ref string, files func(func(dir int, name string, p Placed) error) error) error {
 	touched := s.touched()
-	for c := range s.loose {
-		if err := s.publishStaged(object.Name{Checksum: c, Type: object.TypeFile}); err != nil {
+	for _, n := range s.held {
+		if err := s.publishStaged(n); err != nil {
 			return err
 		}
 	}

@@ -23,6 +23,7 @@ import (
 type marker struct {
 	r     *root
 	want  map[object.Name]struct{} // what may be garbage
+	order []object.Name            // the same in the order in which it was added
 	trees map[object.Checksum]struct{}
 	heads map[object.Checksum]struct{} // commits that were walked
 	dirs  map[string]*refDir
@@ -44,7 +45,12 @@ func (r *root) newMarker() *marker {
 }
 
 // add makes an object a candidate for deletion. Candidates are added before the first refresh.
-func (m *marker) add(n object.Name) { m.want[n] = struct{}{} }
+func (m *marker) add(n object.Name) {
+	if _, ok := m.want[n]; !ok {
+		m.want[n] = struct{}{}
+		m.order = append(m.order, n)
+	}
+}
 
 // garbage tells if no ref reached a candidate at the last refresh.
 func (m *marker) garbage(n object.Name) bool {

@@ -216,9 +216,12 @@ func (r *root) refGone(p string) bool {
 	return lstat(r.fd(), p, &st) == unix.ENOENT
 }
 
+// settledSince is the age from which a directory's change time is sure to differ from that of its next change.
+const settledSince = 50 * time.Millisecond
+
 // since is when a directory was last changed, and whether that is long enough ago for the next change to show: kernels
 // before 6.13 stamp changes with a clock of up to 10 ms.
 func since(st *unix.Stat_t, now time.Time) (changed unix.Timespec, settled bool) {
 	age := now.Sub(time.Unix(st.Ctim.Sec, st.Ctim.Nsec))
-	return st.Ctim, age > 50*time.Millisecond
+	return st.Ctim, age > settledSince
 }

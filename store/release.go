@@ -1,10 +1,10 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,34 +20,56 @@ type Freed struct {
 }
 
 // Release deletes the objects that the given commits reach and that no ref reaches any more. Commits that are not there
-// are no error.
+// are no error. If the process dies meanwhile, Recover goes on.
 func (r *Repo) Release(ctx context.Context, commits ...object.Checksum) (Freed, error) {
-	var freed Freed
 	if err := r.root.writable(); err != nil {
-		return freed, err
+		return Freed{}, err
 	}
-	m := r.root.newMarker()
+	t, err := r.newTrash()
+	if err != nil {
+		return Freed{}, fmt.Errorf("release: %w", err)
+	}
+	defer t.unlock()
+	for i, c := range commits {
+		if err := r.root.writeRef(r.root.fd(), t.path(trashCommit+strconv.Itoa(i)), c, false); err != nil {
+			return Freed{}, fmt.Errorf("release %s: %w", c, err)
+		}
+	}
+	if err := t.remove(ctx); err != nil {
+		return t.freed, fmt.Errorf("release: %w", err)
+	}
+	return t.freed, nil
+}
+
+// release deletes the commits' objects. What says which these are stays until the last of them is gone: the commit itself
+// is moved to the directory aside before anything that it needs goes, and each dirtree outlives what it names.
+func (r *root) release(ctx context.Context, aside string, commits []object.Checksum, freed *Freed) error {
+	m := r.newMarker()
 	seen := map[object.Checksum]struct{}{}
 	for _, c := range commits {
-		commit, err := r.ReadCommit(c)
+		n := object.Name{Checksum: c, Type: object.TypeCommit}
+		commit := new(object.Commit)
+		err := r.readMetadata(int(r.objects.Fd()), n.LoosePath(), n, commit)
+		if isMissing(err) {
+			err = r.readMetadata(r.fd(), aside+"/"+n.String(), n, commit)
+		}
 		if isMissing(err) {
 			continue
 		}
 		if err == nil {
-			m.add(object.Name{Checksum: c, Type: object.TypeCommit})
-			err = r.root.eachReached(ctx, commit, seen, m.add)
+			m.add(n)
+			err = r.eachReached(ctx, commit, seen, m.add)
 		}
 		if err != nil && !isCorrupt(err) { // what only a damaged tree names is left for Prune
-			return freed, fmt.Errorf("release %s: %w", c, err)
+			return fmt.Errorf("release %s: %w", c, err)
 		}
 	}
-	err := r.root.sweep(ctx, m, &freed)
-	return freed, err
+	return r.sweep(ctx, m, aside, freed)
 }
 
 // sweep deletes what is garbage among the marker's candidates. It looks at all refs before it takes the lock, and under
 // the lock only at those that came since.
-func (r *root) sweep(ctx context.Context, m *marker, freed *Freed) error {
+func (r *root) sweep(ctx context.Context, m *marker, aside string, freed *Freed) error {
 	if len(m.want) == 0 {
 		return nil
 	}
@@ -56,7 +78,7 @@ func (r *root) sweep(ctx context.Context, m *marker, freed *Freed) error {
 	}
 	order := m.deletionOrder()
 	for len(order) > 0 {
-		n, err := r.sweepBatch(ctx, m, order, freed)
+		n, err := r.sweepBatch(ctx, m, order, aside, freed)
 		if err != nil {
 			return err
 		}
@@ -68,21 +90,28 @@ func (r *root) sweep(ctx context.Context, m *marker, freed *Freed) error {
 }
 
 // deletionOrder lists the candidates that are left: commits first, since a commit whose trees are gone stops the prune
-// and fsck of libostree for the whole repository.
+// and fsck of libostree for the whole repository; dirtrees last, each after those that it names.
 func (m *marker) deletionOrder() []object.Name {
-	order := make([]object.Name, 0, len(m.want))
-	for n := range m.want {
-		order = append(order, n)
+	var commits, files, trees []object.Name
+	for _, n := range m.order {
+		switch {
+		case !m.garbage(n):
+		case n.Type == object.TypeCommit:
+			commits = append(commits, n)
+		case n.Type == object.TypeDirTree:
+			trees = append(trees, n)
+		default:
+			files = append(files, n)
+		}
 	}
-	rank := [...]int{object.TypeCommit: 0, object.TypeDirTree: 1, object.TypeDirMeta: 2, object.TypeFile: 3}
-	slices.SortFunc(order, func(a, b object.Name) int {
-		return cmp.Or(cmp.Compare(rank[a.Type], rank[b.Type]), a.Checksum.Compare(b.Checksum))
-	})
-	return order
+	slices.SortFunc(files, object.Name.Compare) // one directory after the other
+	slices.Reverse(trees)
+	return slices.Concat(commits, files, trees)
 }
 
 // sweepBatch deletes under the exclusive lock for as long as that may be held, and returns how far it came.
-func (r *root) sweepBatch(ctx context.Context, m *marker, order []object.Name, freed *Freed) (int, error) {
+func (r *root) sweepBatch(ctx context.Context, m *marker, order []object.Name, aside string,
+	freed *Freed) (int, error) {
 	unlock, err := r.lockExclusive(ctx)
 	if err != nil {
 		return 0, err
@@ -99,25 +128,37 @@ func (r *root) sweepBatch(ctx context.Context, m *marker, order []object.Name, f
 		if !m.garbage(n) {
 			continue
 		}
-		if err := r.deleteObject(n, freed); err != nil {
+		if err := r.deleteObject(n, aside, freed); err != nil {
 			return i, err
 		}
 	}
 	return len(order), nil
 }
 
-// deleteObject unlinks an object and, for a commit, what belongs to it.
-func (r *root) deleteObject(n object.Name, freed *Freed) error {
-	path := n.LoosePath()
-	if n.Type == object.TypeCommit {
-		if err := r.deleteFile(int(r.objects.Fd()), path+"meta", nil); err != nil {
-			return err
-		}
-		if err := r.deleteFile(r.fd(), "state/"+n.Checksum.String()+".commitpartial", nil); err != nil {
-			return err
-		}
+// deleteObject unlinks an object. A commit goes with what belongs to it, and is moved to the directory aside, if one is
+// given.
+func (r *root) deleteObject(n object.Name, aside string, freed *Freed) error {
+	path, objects := n.LoosePath(), int(r.objects.Fd())
+	if n.Type != object.TypeCommit {
+		return r.deleteFile(objects, path, freed)
 	}
-	return r.deleteFile(int(r.objects.Fd()), path, freed)
+	if err := r.deleteFile(objects, path+"meta", nil); err != nil {
+		return err
+	}
+	if err := r.deleteFile(r.fd(), "state/"+n.Checksum.String()+".commitpartial", nil); err != nil {
+		return err
+	}
+	if aside == "" {
+		return r.deleteFile(objects, path, freed)
+	}
+	switch err := r.disk.rename(objects, path, r.fd(), aside+"/"+n.String()); err {
+	case nil:
+		freed.Objects++
+	case unix.ENOENT:
+	default:
+		return placeError("delete", path, err)
+	}
+	return nil
 }
 
 // deleteFile unlinks a file if it is there, and counts what that frees.

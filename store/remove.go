@@ -102,7 +102,8 @@ func (x *removal) empty(fd, depth int) {
 // directory deletes a subdirectory.
 func (x *removal) directory(fd int, name string, depth int) {
 	sub, err := openDir(fd, name)
-	if err == unix.ENOENT || x.failed(name, err) {
+	if err != nil {
+		x.failed(name, err)
 		return
 	}
 	x.empty(sub, depth+1)

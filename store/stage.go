@@ -36,11 +36,12 @@ type Stage struct {
 	avoid    avoid
 
 	mu       sync.Mutex
-	claims   map[uint64]uint32 // per laneHash: the next lane that no file of this stage has asked for
-	used     map[uint64]uint32 // inodes of the tree that are shared, with their lanes
-	filed    map[uint64]laneID // those of them that have a lane file
-	loose    map[object.Checksum]bool
-	metas    []object.Name // metadata objects in the order in which they were put
+	claims   map[uint64]uint32        // per laneHash: the next lane that no file of this stage has asked for
+	used     map[uint64]uint32        // inodes of the tree that are shared, with their lanes
+	filed    map[uint64]laneID        // those of them that have a lane file
+	loose    map[object.Checksum]bool // objects in .objects; false while one is being made
+	held     []object.Name            // the same in order
+	metas    []object.Name            // metadata objects in the order in which they were put
 	put      map[object.Name]struct{}
 	written  []object.Name // new objects, kept with NoSync only
 	handles  map[handleKey]unix.FileHandle
@@ -82,33 +83,47 @@ func (r *Repo) NewStage(o StageOptions) (*Stage, error) {
 		if err == nil {
 			return s, nil
 		}
+		s.leave()
 		if !errors.Is(err, errTaken) {
 			return nil, fmt.Errorf("make stage: %w", err)
 		}
 	}
 }
 
-// errTaken says that Recover took a new stage for a dead one before it was locked.
-var errTaken = errors.New("stage was taken")
+// errTaken says that Recover took a new directory for one of a dead process before it was locked.
+var errTaken = errors.New("taken for a leftover")
+
+// lockedDir makes a directory that Recover leaves alone as long as the descriptor is open.
+func (r *root) lockedDir(path string) (lock int, err error) {
+	if err := r.disk.mkdir(r.fd(), path); err != nil {
+		return -1, &os.PathError{Op: "mkdir", Path: path, Err: err}
+	}
+	lock, err = r.tryAcquire(path+"/"+stageLock, unix.F_WRLCK)
+	if err == unix.EAGAIN || errors.Is(err, unix.ENOENT) {
+		err = errTaken
+	}
+	if err != nil {
+		return -1, err
+	}
+	var locked, named unix.Stat_t
+	if err := unix.Fstat(lock, &locked); err != nil {
+		unix.Close(lock)
+		return -1, &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	if err := lstat(r.fd(), path+"/"+stageLock, &named); err != nil || named.Ino != locked.Ino {
+		unix.Close(lock)
+		return -1, errTaken
+	}
+	return lock, nil
+}
 
 func (s *Stage) open() (err error) {
 	if s.name, err = freshName(); err != nil {
 		return err
 	}
 	path := stagingDir + "/" + s.name
-	if err := s.r.disk.mkdir(s.r.fd(), path); err != nil {
+	if s.lock, err = s.r.lockedDir(path); err != nil {
 		return err
-	}
-	if s.lock, err = s.r.tryAcquire(path+"/"+stageLock, unix.F_WRLCK); err != nil {
-		return errors.Join(errTaken, err)
-	}
-	var locked, named unix.Stat_t
-	if err := unix.Fstat(s.lock, &locked); err != nil {
-		return err
-	}
-	if err := lstat(s.r.fd(), path+"/"+stageLock, &named); err != nil || named.Ino != locked.Ino {
-		unix.Close(s.lock)
-		return errTaken
 	}
 	if err := s.r.disk.mkdir(s.r.fd(), path+"/"+stageObjects); err != nil {
 		return err
@@ -138,9 +153,22 @@ func (s *Stage) Close() error {
 		return nil
 	}
 	err := s.r.dropStage(s.name)
-	err = errors.Join(err, s.dir.Close(), s.own.Close(), unix.Close(s.lock))
-	s.dir = nil
+	s.leave()
 	return err
+}
+
+// leave gives up a stage without removing it: Recover does that.
+func (s *Stage) leave() {
+	for _, f := range []**os.File{&s.dir, &s.own} {
+		if *f != nil {
+			(*f).Close()
+			*f = nil
+		}
+	}
+	if s.lock >= 0 {
+		unix.Close(s.lock)
+		s.lock = -1
+	}
 }
 
 // dropStage removes a stage's ref and its directory. The caller holds the stage's lock.

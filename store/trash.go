@@ -18,6 +18,7 @@ import (
 //	.lock       held by the process that removes
 //	ref.<i>     a symlink to nowhere: its target is the name of a ref that goes with the directory
 //	dir         what is removed; from the moment that it is here the removal will be finished, if need be by Recover
+//	<object>    a commit, moved here before what it reaches is deleted
 //	commit.<i>  the file of ref.<i>, moved here: it says what Release has to look at
 //	inodes      the directory's inode list, which says what lanes to drop
 //
@@ -34,6 +35,8 @@ type Trash struct {
 	repo *Repo
 	name string
 	lock int
+
+	freed Freed
 }
 
 // MoveToTrash starts a removal that a crash cannot lose: it moves the directory name of oldParent aside and deletes the
@@ -48,9 +51,9 @@ func (r *Repo) MoveToTrash(oldParent *os.File, name string, refs ...string) (*Tr
 	if err != nil {
 		return nil, err
 	}
-	t := &Trash{repo: r, lock: -1}
-	if t.name, err = freshName(); err != nil {
-		return nil, err
+	t, err := r.newTrash()
+	if err != nil {
+		return nil, fmt.Errorf("move %s to the trash: %w", name, err)
 	}
 	if err = t.fill(int(oldParent.Fd()), name, refs); err != nil {
 		t.abandon()
@@ -65,23 +68,30 @@ func (r *Repo) MoveToTrash(oldParent *os.File, name string, refs ...string) (*Tr
 
 func (t *Trash) path(name string) string { return trashDir + "/" + t.name + "/" + name }
 
-// fill makes the removal and moves the directory into it.
+// newTrash makes an empty removal and locks it.
+func (r *Repo) newTrash() (*Trash, error) {
+	t := &Trash{repo: r, lock: -1}
+	for {
+		var err error
+		if t.name, err = freshName(); err != nil {
+			return nil, err
+		}
+		t.lock, err = r.root.lockedDir(trashDir + "/" + t.name)
+		if !errors.Is(err, errTaken) {
+			return t, err
+		}
+	}
+}
+
+// fill notes the refs and moves the directory into the removal.
 func (t *Trash) fill(parent int, name string, refs []string) error {
 	at := t.repo.root
-	if err := at.disk.mkdir(at.fd(), trashDir+"/"+t.name); err != nil {
-		return err
-	}
-	var err error
-	if t.lock, err = at.tryAcquire(t.path(stageLock), unix.F_WRLCK); err != nil {
-		return err
-	}
 	for i, ref := range refs {
 		if err := at.disk.symlink(ref, at.fd(), t.path(trashRef+strconv.Itoa(i))); err != nil {
 			return err
 		}
 	}
-	err = at.disk.rename(parent, name, at.fd(), t.path(trashDirIn))
-	if err != nil {
+	if err := at.disk.rename(parent, name, at.fd(), t.path(trashDirIn)); err != nil {
 		return placeError("rename", name, err)
 	}
 	return nil
@@ -176,10 +186,8 @@ func (t *Trash) remove(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(commits) > 0 {
-		if _, err := t.repo.Release(ctx, commits...); err != nil {
-			return err
-		}
+	if err := at.release(ctx, trashDir+"/"+t.name, commits, &t.freed); err != nil {
+		return err
 	}
 	return at.removeAll(trashDir, t.name)
 }

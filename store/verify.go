@@ -55,7 +55,7 @@ func verifyMetadata(n object.Name, b []byte) string {
 	if got := object.Sum(b); got != n.Checksum {
 		return "it hashes to " + got.String()
 	}
-	var into interface{ UnmarshalBinary([]byte) error }
+	var into decoder
 	switch n.Type {
 	case object.TypeCommit:
 		into = new(object.Commit)

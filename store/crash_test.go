@@ -1,0 +1,445 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ostree-storage/ostree-storage/internal/testfs"
+	"github.com/ostree-storage/ostree-storage/store/object"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write the golden traces again")
+
+// A world is a repository with layers beside it, as the layers package keeps them.
+type world struct {
+	t    testing.TB
+	home string
+	repo *Repo
+}
+
+// newWorld makes a world in a new directory of top, which is a quick filesystem.
+func newWorld(t testing.TB, top string) *world {
+	t.Helper()
+	home, err := os.MkdirTemp(top, "world-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, home: home}
+	r, err := Init(w.home+"/repo", Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.repo = r
+	t.Cleanup(func() { w.repo.Close() })
+	return w
+}
+
+func (w *world) on(d disk) {
+	if f, ok := d.(*faulty); ok {
+		f.home, f.disk = w.home, kernel{}
+	}
+	w.repo.root.disk = d
+}
+
+// apply makes layer id of the given files (name, content, time), all the way that the layers package goes. When it fails
+// it leaves everything as a crash would.
+func (w *world) apply(id string, o StageOptions, files ...testFile) (err error) {
+	s, err := w.repo.NewStage(o)
+	if err != nil {
+		return err
+	}
+	defer s.leave()
+	if err := w.repo.root.disk.mkdir(int(s.dir.Fd()), "tree"); err != nil {
+		return err
+	}
+	fd, err := openDir(int(s.dir.Fd()), "tree")
+	if err != nil {
+		return err
+	}
+	tree := os.NewFile(uintptr(fd), "tree")
+	defer tree.Close()
+	var list object.DirTree
+	placed := map[string]Placed{}
+	for _, f := range files {
+		p, err := f.put(s, fd)
+		if err != nil {
+			return err
+		}
+		if p.Mode != Loose {
+			placed[f.name] = p
+		}
+		list.Files = append(list.Files, object.TreeFile{Name: f.name, Checksum: p.Checksum})
+	}
+	meta, err := s.PutDirMeta(&object.DirMeta{Mode: unix.S_IFDIR | 0o755})
+	if err != nil {
+		return err
+	}
+	top, err := s.PutDirTree(&list)
+	if err != nil {
+		return err
+	}
+	commit, err := s.PutCommit(&object.Commit{Tree: top, Meta: meta})
+	if err != nil {
+		return err
+	}
+	staged := "staged/" + s.Name()
+	err = s.Publish(context.Background(), staged, commit, func(link func(int, string, Placed) error) error {
+		for _, f := range files {
+			if p, ok := placed[f.name]; ok {
+				if err := link(fd, f.name, p); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	d := w.repo.root.disk
+	if err := d.mkdir(unix.AT_FDCWD, w.home+"/"+id); err != nil && err != unix.EEXIST {
+		return err
+	}
+	if err := s.WriteInodes(w.home+"/"+id+"/inodes", tree); err != nil {
+		return err
+	}
+	if err := d.rename(int(s.dir.Fd()), "tree", unix.AT_FDCWD, w.home+"/"+id+"/tree"); err != nil {
+		return err
+	}
+	if err := w.repo.MoveRef(staged, "layer/"+id); err != nil {
+		return err
+	}
+	if !o.NoSync {
+		if err := w.repo.Sync(); err != nil {
+			return err
+		}
+	}
+	return s.Close()
+}
+
+type testFile struct {
+	name, body string
+	sec        int64
+	private    bool
+	loose      bool
+}
+
+func (f testFile) put(s *Stage, dir int) (Placed, error) {
+	file := File{Header: object.FileHeader{Mode: unix.S_IFREG | 0o644}, MTime: Time{Sec: f.sec}, Private: f.private}
+	if f.loose {
+		return s.PutLoose(file, []byte(f.body))
+	}
+	return s.PutFile(dir, f.name, file, []byte(f.body))
+}
+
+// reap removes a layer.
+func (w *world) reap(id string) error {
+	home, err := os.Open(w.home)
+	if err != nil {
+		return err
+	}
+	defer home.Close()
+	t, err := w.repo.MoveToTrash(home, id, "layer/"+id)
+	if err != nil {
+		return err
+	}
+	return t.Remove()
+}
+
+// check fails the test for each finding, and for each layer of which the ref is there but not the tree or the other way
+// round is.
+func (w *world) check(when string) {
+	w.t.Helper()
+	err := w.repo.Fsck(context.Background(), FsckOptions{}, func(f Finding) { w.t.Errorf("%s: %s", when, f) })
+	if err != nil {
+		w.t.Errorf("%s: %v", when, err)
+	}
+}
+
+// reopen is what the next process sees after a crash: another Repo, and Recover.
+func (w *world) reopen() {
+	w.t.Helper()
+	if err := w.repo.Close(); err != nil {
+		w.t.Fatal(err)
+	}
+	r, err := Open(w.home + "/repo")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.repo = r
+	if _, err := r.Recover(context.Background()); err != nil {
+		w.t.Fatalf("recover: %v", err)
+	}
+	for _, dir := range []string{stagingDir, trashDir} {
+		if left, _ := filepath.Glob(w.home + "/repo/" + dir + "/*"); len(left) > 0 {
+			w.t.Errorf("left after recovery: %q", left)
+		}
+	}
+}
+
+// drop removes what upper layers leave behind when a layer was not finished.
+func (w *world) drop(id string) {
+	if _, err := w.repo.Ref("layer/" + id); errors.Is(err, os.ErrNotExist) {
+		os.RemoveAll(w.home + "/" + id)
+	}
+}
+
+// count returns how many files are under objects and lanes.
+func (w *world) count() (objects, lanes int) {
+	w.t.Helper()
+	if err := w.repo.root.eachObject(func(string) error { objects++; return nil }); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := w.repo.root.eachLane(func(string) error { lanes++; return nil }); err != nil {
+		w.t.Fatal(err)
+	}
+	return objects, lanes
+}
+
+var (
+	baseFiles = []testFile{{name: "a", body: "one", sec: 1}, {name: "b", body: "two", sec: 1}, {name: "c", body: "one", sec: 1}}
+	nextFiles = []testFile{
+		{name: ".wh.z", loose: true}, {name: "a", body: "one", sec: 2}, {name: "d", body: "three", sec: 1},
+		{name: "e", body: "private", sec: 1, private: true}, {name: "f", sec: 1},
+	}
+)
+
+// golden compares a trace with the one in testdata.
+func golden(t *testing.T, name string, log []string) {
+	t.Helper()
+	// The order in which a directory's content is removed is the filesystem's own.
+	for i := 0; i < len(log); i++ {
+		j := i
+		for j < len(log) && strings.HasPrefix(log[j], "remove ") && path.Dir(log[j]) == path.Dir(log[i]) {
+			j++
+		}
+		slices.Sort(log[i:j])
+		i = max(i, j-1)
+	}
+	got := strings.Join(log, "\n") + "\n"
+	file := "testdata/" + name + ".trace"
+	if *rewrite {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(string(want), "\n")
+	for i, line := range strings.Split(got, "\n") {
+		if i >= len(lines) || lines[i] != line {
+			t.Errorf("the order of operations differs from %s in line %d (run with -rewrite to accept): %s", file, i+1, line)
+			return
+		}
+	}
+	if string(want) != got {
+		t.Errorf("operations are missing at the end of %s", file)
+	}
+}
+
+// TestTraces holds the order of operations: a sync that is lost, or a name that comes too early, is a diff.
+func TestTraces(t *testing.T) {
+	w := newWorld(t, testfs.Mount(t, "ext4"))
+	if err := w.apply("base", StageOptions{}, baseFiles...); err != nil {
+		t.Fatal(err)
+	}
+	record := func(name string, f func() error) {
+		d := &faulty{}
+		w.on(d)
+		if err := f(); err != nil {
+			t.Fatal(err)
+		}
+		w.on(kernel{})
+		golden(t, name, d.log)
+	}
+	record("publish", func() error { return w.apply("next", StageOptions{}, nextFiles...) })
+	time.Sleep(2 * settledSince) // younger directories are looked at again
+	record("publish-known", func() error { return w.apply("again", StageOptions{}, baseFiles...) })
+	record("publish-nosync", func() error {
+		return w.apply("nosync", StageOptions{NoSync: true}, testFile{name: "x", body: "unsynced"})
+	})
+	record("sync", func() error { return w.repo.Sync() })
+	record("set-ref", func() error {
+		c, err := w.repo.Ref("layer/base")
+		return errors.Join(err, w.repo.SetRef("mine/base", c))
+	})
+	record("delete-ref", func() error { return w.repo.DeleteRef("mine/base") })
+	record("remove", func() error { return w.reap("next") })
+	record("recover-nothing", func() error { _, err := w.repo.Recover(context.Background()); return err })
+	w.check("after all")
+}
+
+// cutEach runs act on a fresh world once for every operation that it makes, with the power gone at that operation, and
+// then lets after look at what the next process finds.
+func cutEach(t *testing.T, top string, prepare, act func(*world) error, after func(t *testing.T, w *world, n int, done bool)) {
+	for n := 1; ; n++ {
+		done := false
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			w := newWorld(t, top)
+			if err := prepare(w); err != nil {
+				t.Fatal(err)
+			}
+			d := &faulty{cut: n, err: errCut}
+			w.on(d)
+			err := act(w)
+			done = d.n < n
+			if done != (err == nil) && !errors.Is(err, errCut) {
+				t.Fatalf("cut at %d of %d: %v", n, d.n, err)
+			}
+			w.reopen()
+			w.check("after the cut")
+			after(t, w, n, done)
+			w.check("at the end")
+		})
+		if done || t.Failed() {
+			return
+		}
+	}
+}
+
+func TestCutPublish(t *testing.T) {
+	prepare := func(w *world) error { return w.apply("base", StageOptions{}, baseFiles...) }
+	act := func(w *world) error { return w.apply("next", StageOptions{}, nextFiles...) }
+	top := testfs.Mount(t, "ext4")
+	clean := newWorld(t, top)
+	if err := errors.Join(prepare(clean), act(clean)); err != nil {
+		t.Fatal(err)
+	}
+	wantObjects, wantLanes := clean.count()
+	cutEach(t, top, prepare, act, func(t *testing.T, w *world, n int, done bool) {
+		if _, err := w.repo.Ref("layer/base"); err != nil {
+			t.Errorf("the old layer: %v", err)
+		}
+		_, err := w.repo.Ref("layer/next")
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the new layer: %v", err)
+		}
+		if err != nil {
+			w.drop("next")
+			if err := w.apply("next", StageOptions{}, nextFiles...); err != nil {
+				t.Fatalf("apply again: %v", err)
+			}
+		}
+		if _, err := w.repo.Prune(context.Background(), false); err != nil {
+			t.Fatal(err)
+		}
+		if objects, lanes := w.count(); objects != wantObjects || lanes != wantLanes {
+			t.Errorf("%d objects and %d lanes, want %d and %d", objects, lanes, wantObjects, wantLanes)
+		}
+	})
+}
+
+func TestCutRemove(t *testing.T) {
+	prepare := func(w *world) error {
+		return errors.Join(w.apply("base", StageOptions{}, baseFiles...), w.apply("next", StageOptions{}, nextFiles...))
+	}
+	top := testfs.Mount(t, "ext4")
+	clean := newWorld(t, top)
+	if err := clean.apply("base", StageOptions{}, baseFiles...); err != nil {
+		t.Fatal(err)
+	}
+	wantObjects, wantLanes := clean.count()
+	after := func(t *testing.T, w *world, n int, done bool) {
+		if _, err := w.repo.Ref("layer/base"); err != nil {
+			t.Errorf("the other layer: %v", err)
+		}
+		_, refErr := w.repo.Ref("layer/next")
+		_, dirErr := os.Lstat(w.home + "/next")
+		if (refErr == nil) != (dirErr == nil) {
+			t.Errorf("half a layer: ref %v, directory %v", refErr, dirErr)
+		}
+		if refErr == nil {
+			if err := w.reap("next"); err != nil {
+				t.Fatalf("remove again: %v", err)
+			}
+		}
+		if objects, lanes := w.count(); objects != wantObjects || lanes != wantLanes {
+			t.Errorf("%d objects and %d lanes, want %d and %d", objects, lanes, wantObjects, wantLanes)
+		}
+	}
+	cutEach(t, top, prepare, func(w *world) error { return w.reap("next") }, after)
+}
+
+// TestCutRecover cuts the recovery of a removal and of a stage that were cut themselves.
+func TestCutRecover(t *testing.T) {
+	prepare := func(w *world) error {
+		err := errors.Join(w.apply("base", StageOptions{}, baseFiles...), w.apply("next", StageOptions{}, nextFiles...))
+		w.on(&faulty{cut: 12, err: errCut})
+		if w.reap("next") == nil {
+			return errors.New("not cut")
+		}
+		w.on(&faulty{cut: 22, err: errCut})
+		if w.apply("third", StageOptions{}, testFile{name: "g", body: "third"}) == nil {
+			return errors.New("not cut")
+		}
+		w.on(kernel{})
+		return err
+	}
+	top := testfs.Mount(t, "ext4")
+	act := func(w *world) error { _, err := w.repo.Recover(context.Background()); return err }
+	cutEach(t, top, prepare, act, func(t *testing.T, w *world, n int, done bool) {
+		if _, err := os.Lstat(w.home + "/next"); err == nil {
+			t.Error("the removal was not finished")
+		}
+		refs, err := w.repo.Refs("")
+		if len(refs) != 1 || err != nil {
+			t.Errorf("refs %v, %v", refs, err)
+		}
+	})
+}
+
+// TestFaults lets each operation fail once, or for ever, as a full or broken disk does. Nothing may be half done.
+func TestFaults(t *testing.T) {
+	top := testfs.Mount(t, "ext4")
+	for _, errno := range faults {
+		for _, times := range []int{1, 0} {
+			t.Run(fmt.Sprintf("%v/%d", unix.ErrnoName(errno), times), func(t *testing.T) { faultEach(t, top, errno, times) })
+		}
+	}
+}
+
+func faultEach(t *testing.T, top string, errno unix.Errno, times int) {
+	w := newWorld(t, top)
+	if err := w.apply("base", StageOptions{}, baseFiles...); err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; ; n++ {
+		d := &faulty{cut: n, times: times, err: errno}
+		w.on(d)
+		err := w.apply("next", StageOptions{}, nextFiles...)
+		if err == nil && d.n < n {
+			w.on(kernel{})
+			return
+		}
+		if err != nil && !errors.Is(err, errno) {
+			t.Errorf("operation %d (%s): %v", n, d.log[n-1], err)
+		}
+		w.on(kernel{})
+		w.reopen()
+		w.check(fmt.Sprintf("operation %d (%s)", n, d.log[n-1]))
+		if err == nil {
+			if err := w.reap("next"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.repo.DeleteRef("layer/next")
+		os.RemoveAll(w.home + "/next")
+		if t.Failed() {
+			return
+		}
+	}
+}
