@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,8 +32,16 @@ func openDirHandle(path string) (*dirHandle, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
+	// Attributes of what cannot be opened are read through /proc. Without it every such entry would seem to have vanished.
+	var st unix.Stat_t
+	if proc := fmt.Sprintf("/proc/self/fd/%d", fd); unix.Lstat(proc, &st) != nil {
+		unix.Close(fd)
+		return nil, &fs.PathError{Op: "find", Path: proc, Err: errNoProc}
+	}
 	return newDirHandle(fd, nil)
 }
+
+var errNoProc = errors.New("proc is not mounted")
 
 func newDirHandle(fd int, parent *dirHandle) (*dirHandle, error) {
 	var st unix.Stat_t
@@ -101,12 +110,15 @@ func (d *dirHandle) reopenParent() error {
 	return nil
 }
 
+var direntBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
 // names lists the directory in the order of bytes.
 func (d *dirHandle) names() ([]string, error) {
 	var names []string
-	buf := make([]byte, 32<<10)
+	buf := direntBuffers.Get().(*[32 << 10]byte)
+	defer direntBuffers.Put(buf)
 	for {
-		n, err := retryEINTR(func() (int, error) { return unix.Getdents(d.fd, buf) })
+		n, err := retryEINTR(func() (int, error) { return unix.Getdents(d.fd, buf[:]) })
 		if err == unix.ENOENT { // removed while open
 			break
 		}
