@@ -166,6 +166,22 @@ func (t *layerTree) drop(id nodeID) {
 	t.count--
 }
 
+// dropAll forgets a node and all below it.
+func (t *layerTree) dropAll(id nodeID) {
+	t.dropContent(id)
+	t.drop(id)
+}
+
+// dropContent forgets all that is in a directory.
+func (t *layerTree) dropContent(id nodeID) {
+	if t.node(id).kind == kindDir {
+		_ = t.children(id, func(c nodeID) error {
+			t.dropAll(c)
+			return nil
+		})
+	}
+}
+
 // children calls fn for each live child of a directory; fn may drop it.
 func (t *layerTree) children(dir nodeID, fn func(nodeID) error) error {
 	for c := nodeID(t.inodeOf(dir).val); c != noNode; {

@@ -1,0 +1,182 @@
+package layers
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/ostree-storage/ostree-storage/store"
+	"golang.org/x/sys/unix"
+)
+
+// A Form is a way to make a merged tree usable as one lower directory: a flat hardlink checkout now, an EROFS image later.
+type Form interface {
+	// Materialise makes m at the path dst, which does not exist. On error it leaves what it made for the caller to remove.
+	Materialise(ctx context.Context, m *Merged, dst string) error
+}
+
+// Flat is the Form of a hardlink checkout. Files are links to the inodes in the layers' own `tree/`, so that hardlinks stay what they
+// are and no inode appears under two paths. Inodes of their own, whose link count is exact, are copied, and specials made anew.
+type Flat struct{}
+
+// Flatten is Merge and Flat.Materialise.
+func Flatten(ctx context.Context, chain []*Layer, dst string) error {
+	m, err := Merge(ctx, chain)
+	if err != nil {
+		return err
+	}
+	return Flat{}.Materialise(ctx, m, dst)
+}
+
+// Materialise implements Form.
+func (Flat) Materialise(ctx context.Context, m *Merged, dst string) error {
+	if err := os.Mkdir(dst, 0o700); err != nil {
+		return err
+	}
+	root, err := openDirAt(unix.AT_FDCWD, dst)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: dst, Err: err}
+	}
+	f := &flattener{m: m, ctx: ctx, made: make(map[inodeID]nodeID)}
+	f.to = newTreeDirs(m.tree, root)
+	defer f.close()
+	if err := f.openLayers(); err != nil {
+		return err
+	}
+	if err := f.dir(rootNode, make([]int, len(m.chain))); err != nil {
+		return fmt.Errorf("flatten into %s: %w", dst, err)
+	}
+	return nil
+}
+
+// A flattener makes a flat checkout.
+type flattener struct {
+	m     *Merged
+	ctx   context.Context //nolint:containedctx // lives for one checkout
+	to    *treeDirs
+	lists []*store.Inodes // of the chain's layers
+	roots []int           // their tree/
+	made  map[inodeID]nodeID
+}
+
+func (f *flattener) openLayers() (err error) {
+	if f.lists, err = openInodeLists(f.m.chain); err != nil {
+		return err
+	}
+	for _, l := range f.m.chain {
+		fd, err := openDirAt(unix.AT_FDCWD, l.TreeDir())
+		if err != nil {
+			return &os.PathError{Op: "open", Path: l.TreeDir(), Err: err}
+		}
+		f.roots = append(f.roots, fd)
+	}
+	return nil
+}
+
+func (f *flattener) close() {
+	closeInodeLists(f.lists)
+	for _, fd := range f.roots {
+		unix.Close(fd)
+	}
+	f.to.close()
+}
+
+// dir makes what is in a directory, which exists, and gives it its metadata. from has the directory in each layer's tree/: 0 if it
+// was not opened yet.
+func (f *flattener) dir(id nodeID, from []int) error {
+	if err := f.ctx.Err(); err != nil {
+		return err
+	}
+	t := f.m.tree
+	d, err := f.to.get(id)
+	if err != nil {
+		return err
+	}
+	defer d.release()
+	defer func() {
+		for _, fd := range from {
+			if fd > 0 {
+				unix.Close(fd)
+			}
+		}
+	}()
+	err = t.children(id, func(c nodeID) error {
+		if t.node(c).kind != kindDir {
+			if err := f.file(d.fd, c, from); err != nil {
+				return fmt.Errorf("%q: %w", t.path(c), err)
+			}
+			return nil
+		}
+		if err := unix.Mkdirat(d.fd, t.name(c), 0o700); err != nil {
+			return fmt.Errorf("make %q: %w", t.path(c), err)
+		}
+		return f.dir(c, make([]int, len(f.m.chain)))
+	})
+	if err != nil {
+		return err
+	}
+	i := t.inodeOf(id)
+	m := t.metas.get(i.meta)
+	xattrs, _ := diskXattrs(m, overlayPrefix(f.m.chain[i.ino].catalog.o.UserXattr))
+	if err := dressOpenDir(d.fd, m, xattrs, f.label(), i.mtime()); err != nil {
+		return fmt.Errorf("%q: %w", t.path(id), err)
+	}
+	return nil
+}
+
+func (f *flattener) label() string { return f.m.chain[0].catalog.repo.Label() }
+
+// file makes one name of something that is no directory.
+func (f *flattener) file(dir int, id nodeID, from []int) error {
+	t := f.m.tree
+	n := t.node(id)
+	if first, ok := f.made[n.inode]; ok {
+		return f.again(dir, id, first)
+	}
+	i := t.inode(n.inode)
+	if i.names > 1 {
+		f.made[n.inode] = id
+	}
+	layer := int(i.ino)
+	if from[layer] == 0 {
+		fd, err := f.openLayerDir(layer, t.node(id).parent)
+		if err != nil {
+			return err
+		}
+		from[layer] = fd
+	}
+	return f.first(dir, t.name(id), from[layer], layer)
+}
+
+// again makes a further name of an inode that is there.
+func (f *flattener) again(dir int, id, first nodeID) error {
+	t := f.m.tree
+	d, err := f.to.get(t.node(first).parent)
+	if err != nil {
+		return err
+	}
+	defer d.release()
+	return unix.Linkat(d.fd, t.name(first), dir, t.name(id), 0)
+}
+
+func (f *flattener) openLayerDir(layer int, dir nodeID) (int, error) {
+	if dir == rootNode {
+		return openDirAt(f.roots[layer], ".")
+	}
+	return openTarDir(f.roots[layer], "/"+f.m.tree.path(dir))
+}
+
+// first links the inode of a layer, or copies it if its link count counts.
+func (f *flattener) first(dir int, name string, from, layer int) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(from, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	if f.lists[layer].Contains(st.Ino) {
+		err := unix.Linkat(from, name, dir, name, 0)
+		if err != unix.EMLINK {
+			return err
+		}
+	}
+	return copyInode(dir, name, from, &st)
+}
