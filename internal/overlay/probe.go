@@ -28,16 +28,7 @@ func Probe(dir string) (Features, error) {
 	if err != nil {
 		return Features{}, err
 	}
-	return Features{
-		LowerFD:      p.LowerFD() == nil,
-		TrustedXattr: p.TrustedXattr() == nil,
-		Upper:        p.Upper() == nil,
-		IDMap:        p.IDMap() == nil,
-		UserXattr:    p.UserXattr() == nil,
-		Volatile:     p.Volatile() == nil,
-		EscapeXattr:  p.EscapeXattr() == nil,
-		DataOnly:     p.DataOnly() == nil,
-	}, nil
+	return p.Features(), nil
 }
 
 // A Prober finds out what overlayfs can do with the directories in one. A feature is tried when it is first asked for,
@@ -74,6 +65,20 @@ func NewProber(dir string) (*Prober, error) {
 	p.escape = once("escaped attributes", func(t *trial) error { return t.escape(p.TrustedXattr() != nil) })
 	p.dataOnly = once("data-only lowers", func(t *trial) error { return t.dataOnly(p.TrustedXattr() != nil) })
 	return p, nil
+}
+
+// Features tries everything that has not been tried yet.
+func (p *Prober) Features() Features {
+	return Features{
+		LowerFD:      p.LowerFD() == nil,
+		TrustedXattr: p.TrustedXattr() == nil,
+		Upper:        p.Upper() == nil,
+		IDMap:        p.IDMap() == nil,
+		UserXattr:    p.UserXattr() == nil,
+		Volatile:     p.Volatile() == nil,
+		EscapeXattr:  p.EscapeXattr() == nil,
+		DataOnly:     p.DataOnly() == nil,
+	}
 }
 
 // LowerFD tries lower directories given by file descriptor.

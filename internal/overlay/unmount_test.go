@@ -3,10 +3,12 @@ package overlay_test
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ostree-storage/ostree-storage/internal/overlay"
 	"golang.org/x/sys/unix"
@@ -126,6 +128,54 @@ func TestPrivateWaysLeaveNothing(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestKilled kills a process that mounts, wherever it is: there may be its mount, and nothing else.
+func TestKilled(t *testing.T) {
+	if base := os.Getenv("OVERLAY_TEST_KILLED"); base != "" {
+		m := mapped(t, base)
+		m.IDMap, m.ReadOnly, m.Empty = maps()[0], true, ""
+		write(t, base+"/ready", "")
+		for {
+			if err := m.DoBy(overlay.Ways[os.Getenv("OVERLAY_TEST_WAY")]); err != nil {
+				t.Fatal(err)
+			}
+			if err := overlay.Unmount(m.Target); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	needRoot(t)
+	for _, way := range []string{"fd", "fd private", "mount private"} {
+		t.Run(way, func(t *testing.T) {
+			for i := range 5 {
+				base := t.TempDir()
+				cmd := exec.Command("/proc/self/exe", "-test.run", "^TestKilled$")
+				cmd.Env = append(os.Environ(), "OVERLAY_TEST_KILLED="+base, "OVERLAY_TEST_WAY="+way)
+				if err := cmd.Start(); err != nil {
+					t.Fatal(err)
+				}
+				for start := time.Now(); time.Since(start) < time.Minute; time.Sleep(time.Millisecond) {
+					if _, err := os.Stat(base + "/ready"); err == nil {
+						break
+					}
+				}
+				time.Sleep(time.Duration(7*i) * time.Millisecond)
+				if err := errors.Join(cmd.Process.Kill(), cmd.Wait()); err == nil || cmd.ProcessState.Exited() {
+					t.Fatalf("was not killed: %v", err)
+				}
+				for _, line := range mountLines(t, base) {
+					if !strings.Contains(line, " "+base+"/merged ") || !strings.Contains(line, " - overlay ") {
+						t.Errorf("left behind: %s", line)
+					}
+				}
+				if err := overlay.Unmount(base + "/merged"); err != nil {
+					t.Error(err)
+				}
+				wantMounted(t, base+"/merged", false)
+			}
+		})
+	}
 }
 
 func TestNoDescriptorsLeft(t *testing.T) {
