@@ -81,11 +81,11 @@ func (s *Stage) PutFile(dir int, name string, f File, body []byte) (Placed, erro
 
 // PutObject places a file whose object is in this repository or in one of Sources. f.Header must be the object's.
 func (s *Stage) PutObject(dir int, name string, f File, c object.Checksum) (Placed, error) {
-	it, err := s.item(&f, 0)
+	it, err := s.item(&f, -1)
 	if err != nil {
 		return Placed{}, err
 	}
-	it.sum = c
+	it.sum, it.size = c, 0
 	for _, r := range s.repos() {
 		_, file, err := (&Objects{r}).OpenFile(c)
 		if isMissing(err) {

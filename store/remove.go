@@ -11,6 +11,9 @@ import (
 // removers is how many directories of one tree are emptied at a time: beyond two the journal is what one waits for.
 const removers = 2
 
+// maxAgain is how often a directory is emptied that others put something into.
+const maxAgain = 100
+
 // A removal deletes one directory tree. What others delete at the same time does not disturb it.
 type removal struct {
 	disk disk
@@ -38,20 +41,24 @@ func (r *root) removeAll(parent, name string) error {
 	}
 	defer unix.Close(top)
 	x := &removal{disk: r.disk, top: top, free: make(chan struct{}, removers-1)}
-	for {
+	for again := 0; ; again++ {
 		x.moved = 0
 		x.empty(top, 0)
 		if x.err != nil {
 			return x.err
 		}
-		if x.moved == 0 {
-			break
+		if x.moved > 0 {
+			continue
 		}
+		err := r.disk.removeDir(fd, name)
+		if err == unix.ENOTEMPTY && again < maxAgain {
+			continue // Recover of another process has looked for the lock and made it again
+		}
+		if err != nil && err != unix.ENOENT {
+			return &os.PathError{Op: "remove", Path: name, Err: err}
+		}
+		return nil
 	}
-	if err := r.disk.removeDir(fd, name); err != nil && err != unix.ENOENT {
-		return &os.PathError{Op: "remove", Path: name, Err: err}
-	}
-	return nil
 }
 
 // failed keeps the first error, and tells if there is one.

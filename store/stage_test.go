@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"syscall"
 	"testing"
 
@@ -143,19 +141,6 @@ func ino(t testing.TB, path string) uint64 {
 	return fi.Sys().(*syscall.Stat_t).Ino
 }
 
-func ostree(t testing.TB, args ...string) string {
-	t.Helper()
-	bin, err := exec.LookPath("ostree")
-	if err != nil {
-		t.Skip("the ostree program is not installed")
-	}
-	out, err := exec.Command(bin, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("ostree %q: %v\n%s", args, err, out)
-	}
-	return string(out)
-}
-
 func TestSmoke(t *testing.T) {
 	home := t.TempDir()
 	r, err := store.Init(home+"/repo", store.Options{})
@@ -174,8 +159,6 @@ func TestSmoke(t *testing.T) {
 		t.Errorf("%+v\n%+v\n%+v", a, b, c)
 	}
 	sum, inodes := l.publish("layer/one", home+"/one")
-	t.Log(ostree(t, "fsck", "--repo", r.Path()))
-	t.Log(ostree(t, "ls", "-R", "-C", "--repo", r.Path(), "layer/one"))
 	l = stage(t, r, store.StageOptions{})
 	l.put("a", regular(0o644, 1000), "hello")
 	l.put("b", regular(0o644, 1000), "hello")
@@ -196,8 +179,4 @@ func TestSmoke(t *testing.T) {
 	if got, err := r.Ref("layer/one"); got != sum || err != nil {
 		t.Error(got, err)
 	}
-	out, _ := exec.Command("find", home, "-ls").CombinedOutput()
-	t.Logf("%s", out)
-	t.Log(ostree(t, "fsck", "--repo", r.Path()))
-	_ = filepath.Join
 }
