@@ -133,22 +133,35 @@ gopath_go() {
 	GO111MODULE=off CGO_ENABLED=1 GOPATH="$place/own:$place/first:$place/gopath/usr/share/gocode" go "$@"
 }
 
-# own_tree PLUGIN all|missing: makes the GOPATH entry of the driver, PLUGIN and what they import.
-# "all" also replaces packages that Debian's tree has (an old release), "missing" adds only what it lacks.
+# own_tree PLUGIN MODULE...: makes the GOPATH entry of the driver, PLUGIN and the modules that they import and that
+# Debian's tree lacks a package of, or has too old: the MODULEs named. They are taken whole: two versions do not mix.
 own_tree() {
-	local plugin=$1 which=$2 path directory target
+	local plugin=$1 old=" ${*:2} " path directory dependency from target have=$place/gopath/usr/share/gocode/src
+	local -A taken=()
 	(
 		cd "$root"
-		CGO_ENABLED=1 GOFLAGS=-mod=mod go list -deps -tags "$tags" -f '{{if not .Standard}}{{.ImportPath}} {{.Dir}}{{end}}' ./driver/...
-		echo "$module/$plugin $root/$plugin"
+		CGO_ENABLED=1 GOFLAGS=-mod=mod go list -deps -tags "$tags" \
+			-f '{{if not .Standard}}{{.ImportPath}} {{.Dir}} {{.Module.Path}} {{.Module.Dir}}{{end}}' ./driver/...
+		echo "$module/$plugin $root/$plugin $module $root"
 	) >"$place/own.list" || die "the driver's packages cannot be listed"
 	rm -rf "$place/own"
-	while read -r path directory; do
-		target=$place/own/src/$path
-		[[ $which == all || $path == "$module"/* || ! -d $place/gopath/usr/share/gocode/src/$path ]] || continue
-		mkdir -p "$target"
-		find "$directory" -maxdepth 1 -type f ! -name '*_test.go' ! -name 'go.mod' ! -name 'go.sum' -exec cp --no-preserve=mode -t "$target" {} +
+	while read -r path directory dependency from; do
+		target=$place/own/src
+		if [[ $dependency == "$module" ]]; then
+			mkdir -p "$target/$path"
+			find "$directory" -maxdepth 1 -name '*.go' ! -name '*_test.go' -exec cp -t "$target/$path" {} +
+		elif [[ -z ${taken[$dependency]-} && ($old == *" $dependency "* || ! -d $have/$path) ]]; then
+			taken[$dependency]=$from
+			mkdir -p "$target/$dependency"
+			tar -C "$from" --exclude=testdata --exclude='*_test.go' --exclude=vendor --mode=u+w -cf - . | tar -C "$target/$dependency" -xf -
+		fi
 	done <"$place/own.list"
+	# A directory of ours that only leads to others would hide Debian's package of that path.
+	(cd "$place/own/src" && find . -type d) | while read -r path; do
+		if ! compgen -G "$place/own/src/$path/*.go" >/dev/null && compgen -G "$have/$path/*.go" >/dev/null; then
+			cp "$have/$path"/*.go "$place/own/src/$path/"
+		fi
+	done
 }
 
 # own_key: one checksum over the driver's sources, these scripts and the Go version.
