@@ -1,0 +1,75 @@
+package layers_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ostree-storage/ostree-storage/internal/testfs"
+	"github.com/ostree-storage/ostree-storage/layers"
+)
+
+// BenchmarkStage applies the tar that LAYERS_TAR names to a new store and again to the same, beside `tar x` and a sync.
+func BenchmarkStage(b *testing.B) {
+	path := os.Getenv("LAYERS_TAR")
+	if path == "" {
+		b.Skip("LAYERS_TAR names no tar of a root")
+	}
+	data, err := os.ReadFile(path)
+	must(b, err)
+	base := testfs.Mount(b, "ext4")
+	c, err := layers.OpenCatalog(base+"/home", layers.Options{})
+	must(b, err)
+	defer c.Close()
+	total := make(map[string]time.Duration)
+	timed := func(what string, f func()) {
+		start := time.Now()
+		f()
+		total[what] += time.Since(start)
+	}
+	for i := range b.N {
+		timed("tar", func() {
+			dir := fmt.Sprintf("%s/tar%d", base, i)
+			must(b, os.Mkdir(dir, 0o700))
+			cmd := exec.Command("tar", "x", "--xattrs", "--xattrs-include=*", "-C", dir)
+			cmd.Stdin = bytes.NewReader(data)
+			must(b, cmd.Run())
+			syncFS(b, dir)
+		})
+		for _, what := range []string{"new", "known"} {
+			id := fmt.Sprintf("%s%d", what, i)
+			timed(what, func() {
+				s, err := c.Stage(context.Background(), bytes.NewReader(data), layers.StageOptions{})
+				must(b, err)
+				_, err = c.Create(id, "", layers.CreateOptions{})
+				must(b, err)
+				must(b, c.Commit(id, s))
+			})
+		}
+		for _, what := range []string{"new", "known"} {
+			timed("remove-"+what, func() {
+				cleanup, err := c.Remove(fmt.Sprintf("%s%d", what, i))
+				must(b, err)
+				must(b, cleanup())
+			})
+		}
+		must(b, os.RemoveAll(fmt.Sprintf("%s/tar%d", base, i)))
+		syncFS(b, base)
+	}
+	for what, d := range total {
+		b.ReportMetric(d.Seconds()*1000/float64(b.N), what+"-ms/op")
+	}
+}
+
+func syncFS(b *testing.B, dir string) {
+	d, err := os.Open(dir)
+	must(b, err)
+	defer d.Close()
+	must(b, unix.Syncfs(int(d.Fd())))
+}
