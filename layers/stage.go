@@ -49,11 +49,19 @@ func (s *Staged) Path() string { return s.stage.Path() }
 // Checksum names the commit.
 func (s *Staged) Checksum() object.Checksum { return s.commit }
 
-// Close removes what was not committed. It does nothing after a Commit.
+// Close removes what was not committed, its objects too. It does nothing after a Commit.
 func (s *Staged) Close() error {
 	if s.stage == nil {
 		return nil
 	}
+	err := s.closeStage()
+	if err == nil {
+		_, err = s.catalog.repo.Release(context.Background(), s.commit)
+	}
+	return err
+}
+
+func (s *Staged) closeStage() error {
 	err := s.stage.Close()
 	s.stage = nil
 	return err
@@ -195,7 +203,7 @@ func (c *Catalog) Commit(id string, s *Staged) error {
 	if err := c.moveIn(l, s.stage); err != nil {
 		return fmt.Errorf("commit layer %s: %w", id, err)
 	}
-	return s.Close()
+	return s.closeStage()
 }
 
 // moveIn moves a staged tree to its layer. The record comes last: until it says so, the layer has no content.

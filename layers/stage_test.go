@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"os/exec"
 	"testing"
 	"time"
 
@@ -113,4 +114,10 @@ func TestStageOrdinary(t *testing.T) {
 	}
 	ids, err := c.IDs()
 	t.Log(l, ids, err)
+}
+
+// run runs a program.
+func run(name string, args ...string) (string, error) {
+	out, err := exec.Command(name, args...).CombinedOutput()
+	return string(out), err
 }
