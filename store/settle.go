@@ -22,9 +22,11 @@ type settlement struct {
 const maxSettled = 4096
 
 // interpreted tells if the kernel may give an attribute back in another form than it was set: access control lists that
-// say no more than the mode vanish into it, and capabilities have several versions.
+// say no more than the mode vanish into it, capabilities have several versions, and xfs lists an access control list a
+// second time as trusted.SGI_ACL_FILE or _DEFAULT, which ostree hashes like any other attribute.
 func interpreted(name string) bool {
-	return strings.HasPrefix(name, "system.") || strings.HasPrefix(name, "security.") && name != labelName
+	return strings.HasPrefix(name, "system.") || strings.HasPrefix(name, "trusted.SGI_ACL_") ||
+		strings.HasPrefix(name, "security.") && name != labelName
 }
 
 // Settle returns mode and attributes as the filesystem will give them back: access control lists change permission bits
@@ -60,7 +62,7 @@ func (s *Stage) Settle(mode uint32, xattrs []object.Xattr) (uint32, []object.Xat
 		}
 		s.mu.Unlock()
 	}
-	all := append(rest, got.xattrs...)
+	all := slices.Concat(rest, got.xattrs)
 	object.SortXattrs(all)
 	return got.mode, all, nil
 }
@@ -84,17 +86,12 @@ func (s *Stage) trySettle(mode uint32, ask []object.Xattr) (settlement, error) {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return settlement{}, err
 	}
-	got := settlement{mode: st.Mode}
-	for _, x := range ask {
-		value, err := grow(256, func(b []byte) (int, error) { return unix.Fgetxattr(fd, x.Name, b) })
-		if err != nil && err != unix.ENODATA {
-			return settlement{}, &AttributeError{x.Name, err}
-		}
-		if len(value) > 0 {
-			got.xattrs = append(got.xattrs, object.Xattr{Name: x.Name, Value: value})
-		}
+	all, err := fileAttributes(fd)
+	if err != nil {
+		return settlement{}, &AttributeError{ask[0].Name, err}
 	}
-	return got, nil
+	all = slices.DeleteFunc(all, func(x object.Xattr) bool { return !interpreted(x.Name) })
+	return settlement{st.Mode, all}, nil
 }
 
 // settleOn makes something of the mode's type to try attributes on.
