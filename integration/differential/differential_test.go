@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 var (
 	seed   = flag.Uint64("seed", 0, "first seed; 0 means 1, and the time of day under SOAK")
 	number = flag.Int("n", 0, "chains on each filesystem; 0 means as many as fit in the time")
+	all    = flag.Bool("all", false, "go on after a difference, and show one chain for each kind")
 	ours   = flag.String("driver", "ostree", "driver to compare with overlay")
 )
 
@@ -53,7 +55,7 @@ func TestChains(t *testing.T) {
 				break
 			}
 			runSeed(t, p, s)
-			if t.Failed() {
+			if t.Failed() && !*all {
 				break
 			}
 			if (s-first)%50 == 49 {
@@ -105,12 +107,24 @@ func runSeed(t *testing.T, p *differential.Pair, seed uint64) {
 	if err != nil {
 		t.Fatalf("seed %d (%s): %v", seed, features, err)
 	}
-	if len(diffs) == 0 {
+	if len(diffs) == 0 || *all && seen[kindOf(diffs[0])] {
 		return
 	}
+	seen[kindOf(diffs[0])] = true
 	small := differential.Shrink(p, seed, chain, diffs[0])
 	t.Errorf("seed %d (%s):\n%s\nsmallest chain that shows it:\n%s\nagain: go test ./integration/differential -run '%s' -seed %d -n 1",
 		seed, features, format(diffs), small, t.Name(), seed)
+}
+
+// seen are the kinds of differences that were shown, with -all.
+var seen = map[string]bool{}
+
+func kindOf(d differential.Difference) string {
+	where, _, _ := strings.Cut(d.Where, " ")
+	if d.What == "outcome" {
+		return where + d.Got[strings.LastIndexByte(d.Got, ':')+1:]
+	}
+	return where + " " + d.What
 }
 
 func format(diffs []differential.Difference) string {

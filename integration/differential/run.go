@@ -142,7 +142,9 @@ func (r *run) readOnly() error {
 			return r.ourFault("mount", err)
 		}
 		r.p.Stats.Paths += len(want.Nodes)
-		r.add(fmt.Sprintf("root of layer %d", i), Compare(want, got, r.rules)...)
+		rules := r.rules
+		rules.ImageRoot = true
+		r.add(fmt.Sprintf("root of layer %d", i), Compare(want, got, rules)...)
 	}
 	return nil
 }

@@ -202,8 +202,12 @@ func openParent(root, name string) (int, string, error) {
 	}
 	defer unix.Close(r)
 	how := &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT}
-	fd, err := unix.Openat2(r, path.Dir(name), how)
-	return fd, path.Base(name), err
+	for {
+		fd, err := unix.Openat2(r, path.Dir(name), how)
+		if err != unix.EAGAIN { // a rename somewhere on the machine, while ".." was walked
+			return fd, path.Base(name), err
+		}
+	}
 }
 
 func removeAll(dir int, base string) error {

@@ -102,6 +102,8 @@ func (r *run) commit(id, top string) error {
 	if err != nil {
 		return r.ourFault("mount", err)
 	}
-	r.add("root of the committed layer", Compare(want, got, r.rules)...)
+	rules := r.rules
+	rules.ImageRoot = true
+	r.add("root of the committed layer", Compare(want, got, rules)...)
 	return nil
 }

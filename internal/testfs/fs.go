@@ -152,6 +152,9 @@ func (f *FS) Close() error {
 	return err
 }
 
+// Device is the name of the loop device in /proc/diskstats and /sys/block.
+func (f *FS) Device() string { return filepath.Base(f.device) }
+
 // Remount unmounts the filesystem on dir, with everything mounted below it, and
 // mounts it again. After Shutdown that is the next boot. It fails if a file
 // below dir is open.
