@@ -131,17 +131,12 @@ func (d *Driver) checkEmpty(l found) error {
 	if mounted, err := d.mounts.mounted(d.target(l)); err != nil || mounted {
 		return errors.Join(err, fmt.Errorf("it is mounted: %w", layers.ErrInUse))
 	}
-	for _, dir := range []string{l.DiffDir(), mappedDir(l.Layer)} {
-		entries, err := os.ReadDir(dir)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if len(entries) > 0 {
-			return fmt.Errorf("files were written to it through a mount: %w", layers.ErrExists)
-		}
+	entries, err := os.ReadDir(l.DiffDir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if len(entries) > 0 {
+		return fmt.Errorf("files were written to it through a mount: %w", layers.ErrExists)
 	}
 	return nil
 }

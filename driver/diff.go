@@ -15,7 +15,11 @@ import (
 type comparison struct {
 	upper  string
 	lowers []string
+	chain  []*layers.Layer // the layer and those below it, nearest first
 }
+
+// committed reports whether the layer is a commit and nothing else.
+func (c *comparison) committed() bool { return c.upper == c.chain[0].TreeDir() }
 
 // compare returns how to compare id with parent, or false if that takes a walk of both: parent is not the layer below, or
 // the layer's own content is in more than one directory.
@@ -36,12 +40,13 @@ func (d *Driver) compare(id, parent string) (comparison, bool, error) {
 	if err != nil {
 		return comparison{}, false, err
 	}
-	switch {
-	case len(own) == 1 && own[0] != mappedDir(l):
-		return comparison{upper: own[0], lowers: below}, true, nil
-	case own[0] == l.DiffDir() && slices.Contains(own, mappedDir(l)) && !l.Applied():
-		// What UpdateLayerIDMap copied is the parent's content with other owners, and no change of the layer's own.
-		return comparison{upper: own[0], lowers: append(own[1:], below...)}, true, nil
+	if isMapped(l) {
+		// What UpdateLayerIDMap copied is what is below with other owners, and no change of the layer's own.
+		last := len(own) - 1
+		own, below = own[:last], append(own[last:], below...)
+	}
+	if len(own) == 1 {
+		return comparison{upper: own[0], lowers: below, chain: chain}, true, nil
 	}
 	return comparison{}, false, nil
 }
@@ -74,17 +79,51 @@ func (d *Driver) Diff(id string, m Mappings, parent string, pm Mappings, _ strin
 		if parent == "" {
 			return layers.WriteTree(ctx, w, v.path, o)
 		}
-		leave, err := d.enter()
-		if err != nil {
-			return err
-		}
-		changes, err := d.naiveChanges(v, m, parent, pm)
-		leave()
+		changes, err := d.changesBetween(ctx, v, id, m, parent, pm)
 		if err != nil {
 			return err
 		}
 		return layers.WriteNaiveDiff(ctx, w, v.path, changes, o)
 	}, v.Close), nil
+}
+
+// changesBetween compares a mounted layer with one that is not the layer below it: from the commits, or else entry by entry.
+func (d *Driver) changesBetween(ctx context.Context, v *view, id string, m Mappings, parent string, pm Mappings) ([]Change, error) {
+	leave, err := d.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	newChain, oldChain, err := d.chains(id, parent)
+	var changes []Change
+	if err == nil {
+		changes, err = layers.ChangesBetween(ctx, newChain, oldChain, naiveOptions(m, pm))
+	}
+	if errors.Is(err, layers.ErrUnsupported) {
+		return d.naiveChanges(v, m, parent, pm)
+	}
+	return changes, err
+}
+
+// chains returns the chains of two layers, the second of which may be "". The error matches layers.ErrUnsupported if the
+// commits do not say all.
+func (d *Driver) chains(id, parent string) (newChain, oldChain []*layers.Layer, err error) {
+	if newChain, err = d.chain(id); err != nil {
+		return nil, nil, err
+	}
+	if parent != "" {
+		if oldChain, err = d.chain(parent); err != nil {
+			return nil, nil, err
+		}
+	}
+	if slices.ContainsFunc(newChain, isMapped) || slices.ContainsFunc(oldChain, isMapped) {
+		return nil, nil, fmt.Errorf("owners were changed in a copy: %w", layers.ErrUnsupported)
+	}
+	return newChain, oldChain, nil
+}
+
+func naiveOptions(m, pm Mappings) layers.NaiveOptions {
+	return layers.NaiveOptions{NewUIDs: m.UIDs, NewGIDs: m.GIDs, OldUIDs: pm.UIDs, OldGIDs: pm.GIDs}
 }
 
 // naiveChanges compares a mounted layer with parent, entry by entry.
@@ -102,9 +141,7 @@ func (d *Driver) naiveChanges(v *view, m Mappings, parent string, pm Mappings) (
 		}()
 		old = p.path
 	}
-	return layers.NaiveChanges(v.path, old, layers.NaiveOptions{
-		NewUIDs: m.UIDs, NewGIDs: m.GIDs, OldUIDs: pm.UIDs, OldGIDs: pm.GIDs,
-	})
+	return layers.NaiveChanges(v.path, old, naiveOptions(m, pm))
 }
 
 // withNaiveChanges calls use with the changes of id over a parent that is not the layer below it.
@@ -132,21 +169,35 @@ func (d *Driver) Changes(id string, m Mappings, parent string, pm Mappings, _ st
 		return nil, err
 	}
 	defer leave()
+	out, err := d.changes(id, m, parent, pm)
+	if err != nil {
+		return nil, fmt.Errorf("changes: %w", err)
+	}
+	return out, nil
+}
+
+func (d *Driver) changes(id string, m Mappings, parent string, pm Mappings) ([]Change, error) {
 	c, native, err := d.compare(id, parent)
-	if err == nil && native {
+	switch {
+	case err != nil:
+		return nil, err
+	case native && c.committed():
+		return layers.LayerChanges(background(), c.chain)
+	case native:
 		return layers.Changes(c.upper, c.lowers, layers.ChangesOptions{UserXattr: d.userXattr()})
 	}
+	newChain, oldChain, err := d.chains(id, parent)
 	var out []Change
 	if err == nil {
+		out, err = layers.ChangesBetween(background(), newChain, oldChain, naiveOptions(m, pm))
+	}
+	if errors.Is(err, layers.ErrUnsupported) {
 		err = d.withNaiveChanges(id, m, parent, pm, func(_ string, changes []Change) error {
 			out = changes
 			return nil
 		})
 	}
-	if err != nil {
-		return nil, fmt.Errorf("changes: %w", err)
-	}
-	return out, nil
+	return out, err
 }
 
 // DiffSize returns the bytes in the files that id adds to parent.
@@ -156,21 +207,35 @@ func (d *Driver) DiffSize(id string, m Mappings, parent string, pm Mappings, _ s
 		return 0, err
 	}
 	defer leave()
+	size, err := d.diffSize(id, m, parent, pm)
+	if err != nil {
+		return 0, fmt.Errorf("size: %w", err)
+	}
+	return size, nil
+}
+
+func (d *Driver) diffSize(id string, m Mappings, parent string, pm Mappings) (int64, error) {
 	c, native, err := d.compare(id, parent)
-	if err == nil && native {
+	switch {
+	case err != nil:
+		return 0, err
+	case native && c.committed():
+		return c.chain[0].Size, nil
+	case native:
 		return layers.DiffSize(c.upper)
 	}
+	newChain, oldChain, err := d.chains(id, parent)
 	var size int64
 	if err == nil {
+		size, err = layers.SizeBetween(background(), newChain, oldChain, naiveOptions(m, pm))
+	}
+	if errors.Is(err, layers.ErrUnsupported) {
 		err = d.withNaiveChanges(id, m, parent, pm, func(dir string, changes []Change) (err error) {
 			size, err = layers.ChangesSize(dir, changes)
 			return err
 		})
 	}
-	if err != nil {
-		return 0, fmt.Errorf("size: %w", err)
-	}
-	return size, nil
+	return size, err
 }
 
 // A streamed tar is written by a goroutine that ends with Close, at the latest.

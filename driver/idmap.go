@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ostree-storage/ostree-storage/internal/overlay"
+	"github.com/ostree-storage/ostree-storage/layers"
 )
 
 // SupportsShifting reports whether a mount can show the owners on disk through these mappings, so that no file has to
@@ -88,6 +89,9 @@ func (d *Driver) UpdateLayerIDMap(id string, from, to Mappings, _ string) error 
 	}
 	if err := d.checkEmpty(l); err != nil {
 		return fmt.Errorf("change the owners of layer %q: %w", id, err)
+	}
+	if isMapped(l.Layer) {
+		return fmt.Errorf("change the owners of layer %q: that was done before: %w", id, layers.ErrExists)
 	}
 	if err := d.copyMapped(l, from, to); err != nil {
 		return fmt.Errorf("change the owners of layer %q: %w", id, err)

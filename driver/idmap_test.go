@@ -148,6 +148,20 @@ func TestUpdateLayerIDMap(t *testing.T) {
 		wantNames(t, root, 200000)
 		must(t, d.Put("rw"))
 		wantChanges(t, d, "rw", "img")
+		// A layer of an image whose owners differ from those below gets them before its content.
+		must(t, d.Create("over", "img", nil))
+		must(t, d.UpdateLayerIDMap("over", driver.Mappings{}, mapped(300000), ""))
+		b, _ = ownersTar(t)
+		_, err = d.ApplyDiff("over", driver.ApplyOptions{Diff: bytes.NewReader(b), Mappings: mapped(300000)})
+		must(t, err)
+		must(t, d.CreateReadWrite("ctr2", "over", nil))
+		root, err = d.Get("ctr2", driver.MountOptions{})
+		must(t, err)
+		wantNames(t, root, 300000)
+		must(t, d.Put("ctr2"))
+		wantChanges(t, d, "ctr2", "over")
+		wantChanges(t, d, "ctr2", "img", "C /root", "C /su", "C /user")
+
 		if err := d.UpdateLayerIDMap("img", driver.Mappings{}, mapped(1), ""); err == nil {
 			t.Error("the owners of an image's layer were changed")
 		}

@@ -23,22 +23,20 @@ func (d *Driver) chain(id string) ([]*layers.Layer, error) {
 	return chain, err
 }
 
-// mappedDir returns the directory that holds a layer's parents with other owners, if UpdateLayerIDMap made one.
+// mappedDir returns the directory that holds what is below a layer with other owners, if UpdateLayerIDMap made one.
 func mappedDir(l *layers.Layer) string { return filepath.Join(l.Dir(), "mapped") }
 
-// ownDirs returns the directories that hold a layer's own content, nearest first: what was written through a mount, what
-// UpdateLayerIDMap copied, what came from a tar.
+func isMapped(l *layers.Layer) bool { return isDir(mappedDir(l)) }
+
+// ownDirs returns the directories of a layer, nearest first: what was written through a mount, what came from a tar, and what
+// UpdateLayerIDMap copied from below.
 func ownDirs(l *layers.Layer) ([]string, error) {
 	dirs, err := l.Lowers()
 	if err != nil {
 		return nil, err
 	}
-	if mapped := mappedDir(l); isDir(mapped) {
-		at := 0
-		if len(dirs) > 0 && dirs[0] == l.DiffDir() {
-			at = 1
-		}
-		dirs = slices.Insert(dirs, at, mapped)
+	if isMapped(l) {
+		dirs = append(dirs, mappedDir(l))
 	}
 	return dirs, nil
 }

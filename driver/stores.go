@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/ostree-storage/ostree-storage/layers"
 	"github.com/ostree-storage/ostree-storage/selinux"
@@ -61,7 +62,6 @@ func (s *stores) close() error {
 
 // openStores opens every store, the read-only ones first: the others link known objects from them.
 func (d *Driver) openStores() (_ *stores, err error) {
-	imageStore := d.imageStore
 	s := &stores{others: d.openAdditional()}
 	defer func() {
 		if err != nil {
@@ -88,8 +88,8 @@ func (d *Driver) openStores() (_ *stores, err error) {
 		return s, err
 	}
 	s.images = s.main
-	if home := imageStoreHome(imageStore); home != "" {
-		if s.images, err = d.openOwn(home, append(sources, s.main.Source())); err != nil {
+	if home := imageStoreHome(d.imageStore); home != "" {
+		if s.images, err = d.openOwn(home, append(slices.Clip(sources), s.main.Source())); err != nil {
 			s.all = append(s.all, s.main)
 			return s, err
 		}
