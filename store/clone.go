@@ -59,6 +59,14 @@ func (s *Stage) cloneInto(fd int, it *item, known bool) bool {
 	return err == nil && s.cloneFrom(fd, from, it)
 }
 
+// remembers tells if this stage has written the same content before.
+func (s *Stage) remembers(it *item) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.handles[handleKey(it.sum[:16])]
+	return ok
+}
+
 // cloneFrom clones an open file and closes it.
 func (s *Stage) cloneFrom(fd, from int, it *item) bool {
 	defer unix.Close(from)

@@ -18,10 +18,12 @@ func (s *Stage) create(dir int, name string, it *item, xattrs []object.Xattr, cl
 		return s.createLink(dir, name, it, xattrs)
 	}
 	if it.open >= 0 {
-		if clone && s.clones(it) {
-			if ino, err := s.replaceByClone(dir, name, it, xattrs); err == nil {
+		if s.clones(it) && (clone || s.remembers(it)) {
+			if ino, err := s.replaceByClone(dir, name, it, xattrs, clone); err == nil {
 				return ino, nil
 			}
+		} else if s.clones(it) {
+			s.remember(it.open, it)
 		}
 		ino, err := finish(it.open, it, xattrs)
 		return ino, wrapPlace("write", name, err)
@@ -50,11 +52,11 @@ func wrapPlace(verb, name string, err error) error {
 }
 
 // replaceByClone puts a clone of the known object in the place of what was written before the content was known.
-func (s *Stage) replaceByClone(dir int, name string, it *item, xattrs []object.Xattr) (uint64, error) {
+func (s *Stage) replaceByClone(dir int, name string, it *item, xattrs []object.Xattr, clone bool) (uint64, error) {
 	twin := *it
 	twin.open, twin.source, twin.body = -1, -1, nil
 	next := s.spareName()
-	ino, err := s.create(int(s.own.Fd()), next, &twin, xattrs, true)
+	ino, err := s.create(int(s.own.Fd()), next, &twin, xattrs, clone)
 	if err != nil {
 		return 0, err
 	}
