@@ -135,7 +135,7 @@ func (d *Driver) spec(l found, maps Mappings, readOnly bool) (*overlay.Mount, er
 	if err != nil {
 		return nil, err
 	}
-	below, err := lowerDirs(chain[1:])
+	below, err := d.fit(chain[1:], overlay.MaxLowers-len(own))
 	if err != nil {
 		return nil, err
 	}

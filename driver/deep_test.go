@@ -1,0 +1,69 @@
+package driver_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/ostree-storage/ostree-storage/driver"
+	"github.com/ostree-storage/ostree-storage/internal/testfs"
+)
+
+// smallTar has one file in a directory that every layer has, and removes the one of the layer before the last.
+func smallTar(t *testing.T, i int) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	must(t, w.WriteHeader(&tar.Header{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o755}))
+	text := fmt.Sprintf("layer %d", i)
+	must(t, w.WriteHeader(&tar.Header{Name: fmt.Sprintf("d/%d", i), Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(text))}))
+	_, err := w.Write([]byte(text))
+	must(t, err)
+	if i >= 2 {
+		must(t, w.WriteHeader(&tar.Header{Name: fmt.Sprintf("d/.wh.%d", i-2), Typeflag: tar.TypeReg}))
+	}
+	must(t, w.Close())
+	return b.Bytes()
+}
+
+// TestDeepChain mounts more layers than overlayfs takes.
+func TestDeepChain(t *testing.T) {
+	const depth = 520
+	dir := testfs.Mount(t, "ext4")
+	d := open(t, dir, "sync=none")
+	parent := ""
+	for i := range depth {
+		id := fmt.Sprintf("l%d", i)
+		apply(t, d, id, parent, smallTar(t, i))
+		parent = id
+	}
+	for _, id := range []string{"a", "b"} {
+		must(t, d.CreateReadWrite(id, parent, nil))
+		root, err := d.Get(id, driver.MountOptions{})
+		must(t, err)
+		names, err := os.ReadDir(filepath.Join(root, "d"))
+		must(t, err)
+		if len(names) != 2 || names[0].Name() != fmt.Sprint(depth-2) || names[1].Name() != fmt.Sprint(depth-1) {
+			t.Errorf("container %s shows %v", id, names)
+		}
+		must(t, os.WriteFile(filepath.Join(root, "d", fmt.Sprint(depth-1)), []byte("changed"), 0o600))
+		must(t, d.Put(id))
+	}
+	// What the checkout shows are the inodes of the layers.
+	var in, out syscall.Stat_t
+	name := filepath.Join("d", fmt.Sprint(depth-1))
+	must(t, syscall.Lstat(filepath.Join(home(dir), "layers", parent, "tree", name), &in))
+	must(t, syscall.Lstat(filepath.Join(home(dir), "layers", parent, "flat", name), &out))
+	if in.Ino != out.Ino {
+		t.Error("the flat checkout is a copy")
+	}
+	checkStore(t, dir)
+	for _, id := range []string{"a", "b", parent} {
+		must(t, d.Remove(id))
+	}
+	checkStore(t, dir)
+}
