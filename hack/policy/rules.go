@@ -38,6 +38,7 @@ var rooms = []room{
 	{"cmd/storagectl", []string{"plugin", "layers", "selinux", "store", "store/object"}, []string{""}},
 	{"integration", []string{""}, []string{""}},
 	{"hack", []string{""}, []string{""}},
+	{"docs", nil, nil}, // tests of what the pages say
 }
 
 // below are rooms whose packages may have packages of their own below them, with
