@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -20,7 +19,7 @@ type Index struct {
 	manifest manifest
 }
 
-var folders = []string{"new", "lists", "dropped", "refs", "runs"}
+var folders = []string{"new", "lists", "dropped", "runs"}
 
 // Open opens the index in directory path, making it where there is none.
 func Open(path string) (*Index, error) {
@@ -46,57 +45,18 @@ func (x *Index) Close() error { return x.dir.Close() }
 
 func (x *Index) fd() int { return int(x.dir.Fd()) }
 
-// refFile is the name under refs/ for a ref: a ref cannot hold the byte that stands for its slashes.
-func refFile(ref string) string { return "refs/" + strings.ReplaceAll(ref, "/", "%") }
-
-// Add counts commit for ref. The list, made by AppendList, is the file name in directory from; it must be durable, and
-// moves into the index if that has none of the commit yet. Adding what is there already changes nothing.
-func (x *Index) Add(commit object.Checksum, ref string, from *os.File, name string) error {
-	list, err := x.listOf(commit)
-	if errors.Is(err, fs.ErrNotExist) {
-		list = "new/" + commit.String()
-		err = unix.Renameat2(int(from.Fd()), name, x.fd(), list, unix.RENAME_NOREPLACE)
-		if err == unix.EEXIST {
-			err = nil
-		}
-		if err != nil {
-			err = &os.LinkError{Op: "rename", Old: name, New: list, Err: err}
-		}
-	}
-	if err != nil {
+// Add counts commit. The list, made by AppendList, is the file name in directory from; it must be durable, and moves into
+// the index if that has none of the commit yet. Adding what is there already changes nothing.
+func (x *Index) Add(commit object.Checksum, from *os.File, name string) error {
+	if known, err := x.Known(commit); known || err != nil {
 		return err
 	}
-	// A ref that named another commit before moves: its old link goes with the rename.
-	next := refFile(ref) + "%%"
-	if err := x.remove(next); err != nil {
-		return err
+	list := "new/" + commit.String()
+	err := unix.Renameat2(int(from.Fd()), name, x.fd(), list, unix.RENAME_NOREPLACE)
+	if err != nil && err != unix.EEXIST {
+		return &os.LinkError{Op: "rename", Old: name, New: list, Err: err}
 	}
-	if err := link(x.fd(), list, x.fd(), next); err != nil {
-		return err
-	}
-	if err := unix.Renameat(x.fd(), next, x.fd(), refFile(ref)); err != nil {
-		return &os.PathError{Op: "rename", Path: next, Err: err}
-	}
-	return x.remove(next) // rename of two names of one inode leaves both
-}
-
-// DropRef forgets ref. Commits reports with References how many others they have.
-func (x *Index) DropRef(ref string) error { return x.remove(refFile(ref)) }
-
-// References returns how many refs name the commit, as far as the index knows.
-func (x *Index) References(commit object.Checksum) (int, error) {
-	list, err := x.listOf(commit)
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	var st unix.Stat_t
-	if err := unix.Fstatat(x.fd(), list, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return 0, &os.PathError{Op: "stat", Path: list, Err: err}
-	}
-	return int(st.Nlink) - 1, nil
+	return nil
 }
 
 // Known says whether the index counts the commit.
@@ -198,21 +158,6 @@ func (x *Index) Commits() ([]object.Checksum, error) {
 	return commits, nil
 }
 
-// Refs returns the refs that the index knows.
-func (x *Index) Refs() ([]string, error) {
-	names, err := x.names("refs")
-	if err != nil {
-		return nil, err
-	}
-	refs := names[:0]
-	for _, name := range names {
-		if !strings.HasSuffix(name, "%%") {
-			refs = append(refs, strings.ReplaceAll(name, "%", "/"))
-		}
-	}
-	return refs, nil
-}
-
 // listOf returns where the list of a commit is, or fs.ErrNotExist.
 func (x *Index) listOf(commit object.Checksum) (string, error) {
 	var st unix.Stat_t
@@ -243,13 +188,6 @@ func (x *Index) names(folder string) ([]string, error) {
 func (x *Index) remove(name string) error {
 	if err := unix.Unlinkat(x.fd(), name, 0); err != nil && err != unix.ENOENT {
 		return &os.PathError{Op: "unlink", Path: name, Err: err}
-	}
-	return nil
-}
-
-func link(oldDir int, oldName string, newDir int, newName string) error {
-	if err := unix.Linkat(oldDir, oldName, newDir, newName, 0); err != nil {
-		return &os.LinkError{Op: "link", Old: oldName, New: newName, Err: err}
 	}
 	return nil
 }

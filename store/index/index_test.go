@@ -14,13 +14,12 @@ import (
 	"github.com/ostree-storage/ostree-storage/store/object"
 )
 
-// A model is what the index ought to say: the keys of each commit, and the commit of each ref.
+// A model is what the index ought to say: the keys of each commit.
 type model struct {
 	t       *testing.T
 	x       *Index
 	stage   *os.File
 	commits map[object.Checksum][]Key
-	refs    map[string]object.Checksum
 }
 
 func newModel(t *testing.T) *model {
@@ -34,7 +33,7 @@ func newModel(t *testing.T) *model {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { x.Close(); stage.Close() })
-	return &model{t, x, stage, map[object.Checksum][]Key{}, map[string]object.Checksum{}}
+	return &model{t, x, stage, map[object.Checksum][]Key{}}
 }
 
 func (m *model) must(err error) {
@@ -56,36 +55,18 @@ func keysOf(number uint64) (object.Checksum, []Key) {
 	return c, keys
 }
 
-func (m *model) add(number uint64, ref string) {
+func (m *model) add(number uint64) {
 	c, keys := keysOf(number)
 	m.must(os.WriteFile(filepath.Join(m.stage.Name(), "list"), AppendList(nil, slices.Clone(keys)), 0o600))
-	if old, ok := m.refs[ref]; ok && old != c {
-		m.drop(ref)
-	}
-	m.must(m.x.Add(c, ref, m.stage, "list"))
+	m.must(m.x.Add(c, m.stage, "list"))
 	slices.Sort(keys)
-	m.commits[c], m.refs[ref] = slices.Compact(keys), c
+	m.commits[c] = slices.Compact(keys)
 }
 
-func (m *model) drop(ref string) {
-	c := m.refs[ref]
-	delete(m.refs, ref)
-	m.must(m.x.DropRef(ref))
-	n, err := m.x.References(c)
-	m.must(err)
-	want := 0
-	for _, other := range m.refs {
-		if other == c {
-			want++
-		}
-	}
-	if n != want {
-		m.t.Fatalf("References(%s) = %d, want %d", c, n, want)
-	}
-	if n == 0 {
-		m.must(m.x.Forget(c))
-		delete(m.commits, c)
-	}
+func (m *model) drop(number uint64) {
+	c, _ := keysOf(number)
+	m.must(m.x.Forget(c))
+	delete(m.commits, c)
 }
 
 func (m *model) check() {
@@ -119,11 +100,6 @@ func (m *model) check() {
 			m.t.Fatalf("keys of %s are %x, want %x", c, got, keys)
 		}
 	}
-	refs, err := m.x.Refs()
-	m.must(err)
-	if len(refs) != len(m.refs) {
-		m.t.Fatalf("refs are %q, want %v", refs, m.refs)
-	}
 }
 
 func TestIndexAgainstModel(t *testing.T) {
@@ -132,14 +108,11 @@ func TestIndexAgainstModel(t *testing.T) {
 			m := newModel(t)
 			r := rand.New(rand.NewPCG(seed, 1))
 			for range 150 {
-				ref := fmt.Sprintf("layer/%d", r.IntN(40))
 				switch n := r.IntN(20); {
-				case n < 11:
-					m.add(r.Uint64N(60), ref)
+				case n < 9:
+					m.add(r.Uint64N(60))
 				case n < 18:
-					if _, ok := m.refs[ref]; ok {
-						m.drop(ref)
-					}
+					m.drop(r.Uint64N(60))
 				default:
 					m.compact(r.IntN(3))
 				}
@@ -168,11 +141,11 @@ func (m *model) compact(way int) {
 
 func TestCompactionGivesWayToForget(t *testing.T) {
 	m := newModel(t)
-	m.add(1, "layer/a")
-	m.add(2, "layer/b")
+	m.add(1)
+	m.add(2)
 	c, err := m.x.Compact(true)
 	m.must(err)
-	m.drop("layer/a")
+	m.drop(1)
 	m.must(c.Commit())
 	m.check()
 	m.compact(0)
@@ -184,7 +157,7 @@ func TestCompactionGivesWayToForget(t *testing.T) {
 
 func TestDamagedFiles(t *testing.T) {
 	m := newModel(t)
-	m.add(3, "layer/a")
+	m.add(3)
 	c, _ := keysOf(3)
 	path := filepath.Join(m.stage.Name(), "index", "new", c.String())
 	whole, err := os.ReadFile(path)
@@ -225,11 +198,11 @@ func BenchmarkCount(b *testing.B) {
 		}
 		return keys
 	}
-	for i := range 300 {
+	for range 300 {
 		var c object.Checksum
 		binary.BigEndian.PutUint64(c[:], r.Uint64())
 		os.WriteFile(filepath.Join(dir, "list"), AppendList(nil, random(33000)), 0o600)
-		if err := x.Add(c, fmt.Sprint(i), stage, "list"); err != nil {
+		if err := x.Add(c, stage, "list"); err != nil {
 			b.Fatal(err)
 		}
 		if c, err := x.Compact(false); err != nil {
