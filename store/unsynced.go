@@ -88,7 +88,7 @@ func (r *root) settleUnsynced(ctx context.Context) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := r.settleObject(n); err != nil {
+			if err := r.settleObject(ctx, n); err != nil {
 				return fmt.Errorf("verify %s: %w", n, err)
 			}
 		}
@@ -100,13 +100,11 @@ func (r *root) settleUnsynced(ctx context.Context) error {
 }
 
 // settleObject deletes an object, and each of its lanes, that is not what its name says.
-func (r *root) settleObject(n object.Name) error {
-	objects := int(r.objects.Fd())
-	if reason, err := r.verify(objects, n.LoosePath(), n); err != nil || reason != "" {
-		if err != nil && err != unix.ENOENT {
-			return err
-		}
-		if err := r.disk.remove(objects, n.LoosePath()); err != nil && err != unix.ENOENT {
+func (r *root) settleObject(ctx context.Context, n object.Name) error {
+	if torn, err := r.torn(n); err != nil {
+		return err
+	} else if torn {
+		if err := r.dropTorn(ctx, n); err != nil {
 			return err
 		}
 	}
@@ -127,6 +125,29 @@ func (r *root) settleObject(n object.Name) error {
 		}
 	}
 	return nil
+}
+
+// torn tells if an object is there and is not what its name says.
+func (r *root) torn(n object.Name) (bool, error) {
+	reason, err := r.verify(int(r.objects.Fd()), n.LoosePath(), n)
+	if err == unix.ENOENT {
+		return false, nil
+	}
+	return reason != "", err
+}
+
+// dropTorn looks again under the lock, since another process may have put a good one there, and deletes the object.
+func (r *root) dropTorn(ctx context.Context, n object.Name) error {
+	unlock, err := r.lockExclusive(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	torn, err := r.torn(n)
+	if err != nil || !torn {
+		return err
+	}
+	return r.deleteFile(int(r.objects.Fd()), n.LoosePath(), nil)
 }
 
 // lanesOf lists the lane files of one object.

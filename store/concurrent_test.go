@@ -1,0 +1,256 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ostree-storage/ostree-storage/internal/testfs"
+)
+
+// pool are files that many layers share.
+func pool(n int) []testFile {
+	files := make([]testFile, n)
+	for i := range files {
+		files[i] = testFile{name: fmt.Sprintf("f%03d", i), body: fmt.Sprint("body ", i%(n*3/4)), sec: int64(i % 3), private: i%11 == 0}
+	}
+	return files
+}
+
+// some picks from the pool, in order.
+func some(rnd *rand.Rand, files []testFile) (out []testFile) {
+	for _, f := range files {
+		if rnd.IntN(3) > 0 {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// churn applies and removes layers for so many rounds.
+func churn(w *world, name string, seed uint64, rounds int) error {
+	rnd := rand.New(rand.NewPCG(seed, 7))
+	files := pool(60)
+	for i := range rounds {
+		id := fmt.Sprintf("%s-%d", name, i)
+		o := StageOptions{NoSync: rnd.IntN(2) == 0}
+		if i > 0 {
+			parent := fmt.Sprintf("%s/%s-%d", w.home, name, i-1)
+			l, err := OpenInodes(parent+"/inodes", parent+"/tree")
+			if err != nil {
+				return err
+			}
+			defer l.Close()
+			o.Ancestors = []*Inodes{l}
+		}
+		if err := w.apply(id, o, some(rnd, files)...); err != nil {
+			return fmt.Errorf("apply %s: %w", id, err)
+		}
+		if i > 1 {
+			if err := w.reap(fmt.Sprintf("%s-%d", name, i-2)); err != nil {
+				return fmt.Errorf("remove: %w", err)
+			}
+		}
+		if rnd.IntN(8) == 0 {
+			if _, err := w.repo.Prune(context.Background(), false); err != nil {
+				return fmt.Errorf("prune: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// exact checks that after the last layer is gone nothing is left.
+func (w *world) exact(t *testing.T, ids []string) {
+	t.Helper()
+	w.check("with layers")
+	for _, id := range ids {
+		must(t, w.reap(id))
+	}
+	w.check("without layers")
+	if objects, lanes := w.count(); objects != 0 || lanes != 0 {
+		t.Errorf("%d objects and %d lanes are left when all layers are gone", objects, lanes)
+	}
+}
+
+// TestChurn has goroutines of one process apply and remove layers that share most of their files, with checks between.
+func TestChurn(t *testing.T) {
+	w := newWorld(t, testfs.Mount(t, "ext4"))
+	const workers, rounds = 4, 12
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	var ids []string
+	for i := range workers {
+		name := fmt.Sprintf("w%d", i)
+		ids = append(ids, fmt.Sprintf("%s-%d", name, rounds-1), fmt.Sprintf("%s-%d", name, rounds-2))
+		wg.Go(func() {
+			if err := churn(w, name, uint64(i), rounds); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	var checker sync.WaitGroup
+	checker.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(5 * time.Millisecond):
+				w.check("while layers come and go")
+			}
+		}
+	})
+	wg.Wait()
+	close(done)
+	checker.Wait()
+	w.exact(t, ids)
+}
+
+// TestProcesses does the same with several processes, with ostree prune among them.
+func TestProcesses(t *testing.T) {
+	const rounds = 10
+	if home := os.Getenv("STORE_TEST_CHURN"); home != "" {
+		seed, err := strconv.ParseUint(os.Getenv("STORE_TEST_SEED"), 10, 64)
+		must(t, err)
+		r, err := Open(home + "/repo")
+		must(t, err)
+		defer r.Close()
+		must(t, churn(&world{t: t, home: home, repo: r}, fmt.Sprintf("p%d", seed), seed, rounds))
+		return
+	}
+	w := newWorld(t, testfs.Mount(t, "ext4"))
+	var wg sync.WaitGroup
+	var ids []string
+	for i := range 3 {
+		ids = append(ids, fmt.Sprintf("p%d-%d", i, rounds-1), fmt.Sprintf("p%d-%d", i, rounds-2))
+		wg.Go(func() {
+			cmd := exec.Command(os.Args[0], "-test.run=^TestProcesses$")
+			cmd.Env = append(os.Environ(), "STORE_TEST_CHURN="+w.home, fmt.Sprintf("STORE_TEST_SEED=%d", i))
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("process %d: %v\n%s", i, err, out)
+			}
+		})
+	}
+	if ostree, err := exec.LookPath("ostree"); err == nil {
+		wg.Go(func() {
+			for range 5 {
+				if out, err := exec.Command(ostree, "prune", "--refs-only", "--repo", w.home+"/repo").CombinedOutput(); err != nil {
+					t.Errorf("ostree prune: %v\n%s", err, out)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	w.exact(t, ids)
+}
+
+// TestKilled kills processes at random, and wants each survivor to find a sound repository.
+func TestKilled(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	w := newWorld(t, testfs.Mount(t, "ext4"))
+	rnd := rand.New(rand.NewPCG(3, 4))
+	for i := range 12 {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestProcesses$")
+		cmd.Env = append(os.Environ(), "STORE_TEST_CHURN="+w.home, fmt.Sprintf("STORE_TEST_SEED=%d", 100+i))
+		must(t, cmd.Start())
+		time.Sleep(time.Duration(20+rnd.IntN(200)) * time.Millisecond)
+		cmd.Process.Kill()
+		cmd.Wait()
+		w.reopen()
+		w.check(fmt.Sprintf("after kill %d", i))
+	}
+	refs, err := w.repo.Refs("layer")
+	must(t, err)
+	for ref := range refs {
+		id := ref[len("layer/"):]
+		if err := w.reap(id); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+		must(t, w.repo.DeleteRef(ref))
+	}
+	entries, err := os.ReadDir(w.home)
+	must(t, err)
+	for _, e := range entries { // trees that were not named yet
+		if e.Name() != "repo" {
+			must(t, os.RemoveAll(w.home+"/"+e.Name()))
+		}
+	}
+	_, err = w.repo.Prune(context.Background(), false)
+	must(t, err)
+	w.exact(t, nil)
+}
+
+// TestFairness keeps publishers coming back to back, and wants a deletion to get its turn, and the other way round.
+func TestFairness(t *testing.T) {
+	w := newWorld(t, testfs.Mount(t, "ext4"))
+	at := w.repo.root
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	hold := func(lock func(context.Context) (func(), error), long time.Duration) func() {
+		return func() {
+			for ctx.Err() == nil {
+				unlock, err := lock(ctx)
+				if err != nil {
+					return
+				}
+				time.Sleep(long)
+				unlock()
+			}
+		}
+	}
+	slowest := func(lock func(context.Context) (func(), error)) (worst time.Duration) {
+		for range 10 {
+			begin := time.Now()
+			unlock, err := lock(context.Background())
+			must(t, err)
+			unlock()
+			worst = max(worst, time.Since(begin))
+			time.Sleep(5 * time.Millisecond)
+		}
+		return worst
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(hold(at.lockShared, 20*time.Millisecond))
+	}
+	if worst := slowest(at.lockExclusive); worst > 200*time.Millisecond {
+		t.Errorf("a deletion waited %v for publishers", worst)
+	}
+	cancel()
+	wg.Wait()
+	ctx, cancel = context.WithCancel(context.Background())
+	defer cancel()
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			unlock, err := at.lockExclusive(ctx)
+			if err != nil {
+				return
+			}
+			time.Sleep(maxExclusive)
+			unlock()
+			time.Sleep(pause)
+		}
+	})
+	if worst := slowest(at.lockShared); worst > 200*time.Millisecond {
+		t.Errorf("a publisher waited %v for a deletion", worst)
+	}
+	cancel()
+	wg.Wait()
+	short, cancel := context.WithTimeout(context.Background(), 30*time.Millisecond)
+	defer cancel()
+	unlock, err := at.lockExclusive(context.Background())
+	must(t, err)
+	defer unlock()
+	if _, err := at.lockShared(short); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a wait that was called off: %v", err)
+	}
+}
