@@ -41,8 +41,8 @@ func (s *Stage) Settle(mode uint32, xattrs []object.Xattr) (uint32, []object.Xat
 	var rest, ask []object.Xattr
 	key := fmt.Appendf(nil, "%o", mode)
 	for _, x := range xattrs {
-		if !interpreted(x.Name) {
-			rest = append(rest, x)
+		if !interpreted(x.Name) || len(x.Value) == 0 && strings.HasPrefix(x.Name, "security.") {
+			rest = append(rest, x) // what has no value stays as it is, and is in no header
 			continue
 		}
 		ask = append(ask, x)
