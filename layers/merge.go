@@ -95,13 +95,13 @@ func (g *merger) parent(dir string) (nodeID, error) {
 	return p.node, nil
 }
 
-// root gives the root what the layer says of it. A root that the tar did not list has inherited owner and mode. That a root is opaque means
+// root gives the root what the layer says of it. A root that the tar did not list has inherited owner and mode, as rootMeta has it. That a root is opaque means
 // nothing to overlayfs, which stacks the roots of all layers.
 func (g *merger) root(e *Entry) {
 	i := g.m.tree.inodeOf(rootNode)
 	if e.Implied {
 		below := g.m.tree.metas.get(i.meta)
-		e.UID, e.GID, e.Mode = below.uid, below.gid, below.mode&^0o7000
+		e.UID, e.GID, e.Mode = below.uid, below.gid, unix.S_IFDIR|below.mode&0o755
 	}
 	g.set(rootNode, e)
 }
