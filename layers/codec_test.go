@@ -216,8 +216,10 @@ func TestReadLayerMeta(t *testing.T) {
 		}
 	}
 	for name, change := range map[string]func(*object.Commit){
-		"no format":    func(c *object.Commit) { c.Metadata = nil },
-		"later format": func(c *object.Commit) { c.Metadata = []object.MetadataEntry{{Key: keyFormat, Value: object.ByteVariant(2)}} },
+		"no format": func(c *object.Commit) { c.Metadata = nil },
+		"later format": func(c *object.Commit) {
+			c.Metadata = []object.MetadataEntry{{Key: keyFormat, Value: object.ByteVariant(2)}}
+		},
 		"unknown key": func(c *object.Commit) {
 			c.Metadata = append(c.Metadata, object.MetadataEntry{Key: "ostree-storage.zeal", Value: object.ByteVariant(1)})
 		},
