@@ -132,6 +132,7 @@ type changedEntry struct {
 	st     *unix.Stat_t
 	opaque func() (bool, error) // of a directory
 	size   func() int64         // of a directory
+	fresh  bool                 // of a directory: its time is like no other's
 }
 
 // find lists what an entry changes.
@@ -181,7 +182,7 @@ func (f *changeFinder) kind(e changedEntry, view []lowerAt) (ChangeKind, error) 
 	if in == nil {
 		return ChangeAdd, nil
 	}
-	if isDirStat(e.st) && st.Mode == e.st.Mode && sameTime(st.Mtim, e.st.Mtim) && sameSize(e.size(), in.dirSize(e.path, &st)) {
+	if isDirStat(e.st) && !e.fresh && st.Mode == e.st.Mode && sameTime(st.Mtim, e.st.Mtim) && sameSize(e.size(), in.dirSize(e.path, &st)) {
 		return unchanged, nil
 	}
 	return ChangeModify, nil

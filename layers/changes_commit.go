@@ -3,6 +3,7 @@ package layers
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -30,6 +31,7 @@ type commitNode struct {
 	first   uint64 // index of the first name of the same inode
 	kind    commitKind
 	opaque  bool
+	implied bool          // a directory that the layer does not list
 	kids    []*commitNode // by the bytes of their names
 }
 
@@ -95,7 +97,7 @@ func (l *commitLoader) dir(ctx context.Context, n *commitNode) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	l.meta.directory()
+	n.implied = l.meta.directory()
 	if n.meta = l.dirmetas[n.metaSum]; n.meta == nil {
 		if n.meta, err = l.repo.ReadDirMeta(n.metaSum); err != nil {
 			return err
@@ -163,12 +165,16 @@ func (n *commitNode) sortKids() {
 }
 
 // statNode describes an entry as a checkout of the commit would have it, as far as comparisons of layers need: the type of everything,
-// and mode and time of directories.
+// and mode and time of directories. Where no layer lists a directory, the overlay driver has it from the time of extraction, which no other
+// directory has.
 func (t *commitTree) statNode(n *commitNode, st *unix.Stat_t) error {
 	*st = unix.Stat_t{Mtim: unix.Timespec{Sec: n.mtime.Sec, Nsec: int64(n.mtime.Nsec)}}
 	switch n.kind {
 	case commitDir:
 		st.Mode = n.meta.Mode
+		if n.implied {
+			st.Mtim = unix.Timespec{Sec: math.MinInt64, Nsec: 1}
+		}
 	case commitWhiteout:
 		st.Mode = unix.S_IFCHR
 	case commitSpecial:

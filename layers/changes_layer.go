@@ -78,6 +78,7 @@ func (f *changeFinder) commit(ctx context.Context, c *commitLower, dir *commitNo
 			path:   path + n.name,
 			st:     new(unix.Stat_t),
 			opaque: func() (bool, error) { return n.opaque, nil },
+			fresh:  n.implied,
 		}
 		e.size = func() int64 { return c.dirSize(e.path, e.st) }
 		if n.kind == commitFile {

@@ -87,7 +87,8 @@ func (l *Layer) Lowers() ([]string, error) {
 	return dirs, nil
 }
 
-// rootMeta returns owner and mode of the layer's root as a layer above inherits them.
+// rootMeta returns owner and mode of the layer's root as a layer above inherits them. Upstream hands the mode to mkdir(2), under the
+// umask of all its programs.
 func (l *Layer) rootMeta() (RootMeta, error) {
 	dirs, err := l.Lowers()
 	if err != nil {
@@ -97,7 +98,7 @@ func (l *Layer) rootMeta() (RootMeta, error) {
 	if err := unix.Lstat(dirs[0], &st); err != nil {
 		return RootMeta{}, &os.PathError{Op: "lstat", Path: dirs[0], Err: err}
 	}
-	return RootMeta{UID: st.Uid, GID: st.Gid, Mode: st.Mode & 0o777}, nil
+	return RootMeta{UID: st.Uid, GID: st.Gid, Mode: st.Mode & 0o755}, nil
 }
 
 // Open returns the bytes of a regular file by the name that it had in the layer tar: what ApplyDiff was given under that
