@@ -241,24 +241,24 @@ func TestLocksOfOstree(t *testing.T) {
 		go func() { ended <- cmd.Wait() }()
 		return ended
 	}
-	waits := func(ended chan error) bool {
+	waits := func(ended chan error, long time.Duration) bool {
 		select {
 		case err := <-ended:
 			if err != nil {
 				t.Errorf("ostree: %v", err)
 			}
 			return false
-		case <-time.After(700 * time.Millisecond):
+		case <-time.After(long):
 			return true
 		}
 	}
 	var prune chan error
 	err := l.stage.Publish(context.Background(), "layer/a", commit, func(link func(int, string, store.Placed) error) error {
-		if waits(run("commit", "-b", "mine", home+"/in")) {
+		if waits(run("commit", "-b", "mine", home+"/in"), 20*time.Second) {
 			t.Error("ostree commit waits for our shared lock")
 		}
 		prune = run("prune", "--refs-only")
-		if !waits(prune) {
+		if !waits(prune, 700*time.Millisecond) {
 			t.Error("ostree prune does not wait for our shared lock")
 		}
 		return l.links(link)
@@ -272,17 +272,22 @@ func TestLocksOfOstree(t *testing.T) {
 	if _, err := r.Ref("layer/a"); err != nil {
 		t.Error(err)
 	}
+	var after []chan error
 	if err := store.WithExclusive(r, func() {
 		for _, args := range [][]string{{"commit", "-b", "mine", home + "/in"}, {"prune", "--refs-only"}} {
 			ended := run(args...)
-			if !waits(ended) {
+			if !waits(ended, 700*time.Millisecond) {
 				t.Errorf("ostree %s does not wait for our exclusive lock", args[0])
 			}
-			defer func() { go func() { <-ended }() }()
+			after = append(after, ended)
 		}
 	}); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(1500 * time.Millisecond) // the two ask again every second
+	for _, ended := range after {
+		if err := <-ended; err != nil {
+			t.Errorf("ostree after the lock: %v", err)
+		}
+	}
 	ostree(t, "fsck", "--repo", r.Path())
 }

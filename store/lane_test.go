@@ -325,6 +325,14 @@ func TestPlaceErrors(t *testing.T) {
 			t.Errorf("name taken: %v", err)
 		}
 	}
+	for _, name := range []string{"", ".", "..", "a/b", "../x", "/x"} {
+		if _, err := l.stage.PutFile(int(l.tree.Fd()), name, regular(0o644, 1), []byte("n")); !errors.Is(err, unix.EINVAL) {
+			t.Errorf("name %q: %v", name, err)
+		}
+		if _, err := l.stage.PutStream(int(l.tree.Fd()), name, regular(0o644, 1), 0, &zeros{}); !errors.Is(err, unix.EINVAL) {
+			t.Errorf("name %q: %v", name, err)
+		}
+	}
 	bad := regular(0o644, 1)
 	bad.Header.Xattrs = []object.Xattr{{Name: "nonsense.name", Value: []byte("v")}}
 	var refused *store.AttributeError

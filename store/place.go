@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -191,6 +192,9 @@ func (s *Stage) placed(it *item, m Placement, ino uint64, n uint32) Placed {
 
 // place puts the file into the tree: as a link to an inode of the repository that it may share, else as a new inode.
 func (s *Stage) place(dir int, name string, it *item) (Placed, error) {
+	if err := checkName(name); err != nil {
+		return Placed{}, err
+	}
 	if it.single {
 		return s.placeSingle(dir, name, it)
 	}
@@ -226,6 +230,14 @@ func (s *Stage) place(dir int, name string, it *item) (Placed, error) {
 		s.release(at.ino)
 		return Placed{}, placeError("link", name, err)
 	}
+}
+
+// checkName refuses what is not the name of one entry: nothing here may walk a path that an image controls.
+func checkName(name string) error {
+	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
+		return placeError("place", name, unix.EINVAL)
+	}
+	return nil
 }
 
 // linkIn links an inode into the tree, in place of what was written under the name before the content was known.

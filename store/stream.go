@@ -18,6 +18,9 @@ var chunks = sync.Pool{New: func() any { b := make([]byte, chunkSize); return &b
 // PutStream places a large regular file, which is written while it is hashed. A body that is not size bytes long is an
 // error.
 func (s *Stage) PutStream(dir int, name string, f File, size int64, body io.Reader) (Placed, error) {
+	if err := checkName(name); err != nil {
+		return Placed{}, err
+	}
 	it, err := s.item(&f, size)
 	if err != nil {
 		return Placed{}, err
