@@ -3,6 +3,9 @@ package layers
 import (
 	"bytes"
 	"encoding/binary"
+
+	"github.com/ostree-storage/ostree-storage/store/object"
+	"golang.org/x/sys/unix"
 )
 
 // The form of a POSIX access control list in an extended attribute: a version, then entries of tag, permissions and id.
@@ -60,3 +63,42 @@ func aclEntries(acl []byte) (int, bool) {
 }
 
 func aclTag(acl []byte, i int) uint16 { return binary.LittleEndian.Uint16(acl[aclHeader+i*aclEntry:]) }
+
+// modeOfACL returns the permission bits that an access control list stands for.
+func modeOfACL(acl []byte) (mode uint32) {
+	entries, _ := aclEntries(acl)
+	group := uint32(0)
+	mask := false
+	for i := range entries {
+		bits := uint32(binary.LittleEndian.Uint16(acl[aclHeader+i*aclEntry+2:])) & 7
+		switch aclTag(acl, i) {
+		case aclUserObj:
+			mode |= bits << 6
+		case aclMask:
+			group, mask = bits, true
+		case aclGroupObj:
+			if !mask {
+				group = bits
+			}
+		case aclOther:
+			mode |= bits
+		}
+	}
+	return mode | group<<3
+}
+
+// inherit returns m as a new inode in a directory gets it: the directory's default access control list becomes its own, after a chmod to
+// m's mode; a directory passes it on.
+func (m meta) inherit(dir *meta) meta {
+	acl, ok := dir.find(defaultACLXattr)
+	if _, valid := aclEntries(acl); !ok || !valid || m.mode&unix.S_IFMT == unix.S_IFLNK {
+		return m
+	}
+	if _, own := m.find(aclXattr); !own {
+		m = m.with(object.Xattr{Name: aclXattr, Value: chmodACL(acl, m.mode)})
+	}
+	if _, own := m.find(defaultACLXattr); !own && m.isDir() {
+		m = m.with(object.Xattr{Name: defaultACLXattr, Value: acl})
+	}
+	return m
+}

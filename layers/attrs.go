@@ -20,6 +20,9 @@ func tarXattrs(hdr *tar.Header, userNS bool) []object.Xattr {
 	var list []object.Xattr
 	for key, value := range hdr.PAXRecords {
 		name, ok := strings.CutPrefix(key, xattrRecord)
+		if value == "" && (name == aclXattr || name == defaultACLXattr) {
+			continue // removes a list, and there is none
+		}
 		if ok && settable(name, hdr.Typeflag, userNS) {
 			list = append(list, object.Xattr{Name: name, Value: []byte(value)})
 		}

@@ -23,12 +23,19 @@ func (g *ingest) mkdir(parent nodeID, name string) (nodeID, error) {
 	if err := unix.Mkdirat(d.fd, name, 0o700); err != nil {
 		return noNode, fmt.Errorf("make the directory: %w", err)
 	}
-	above := g.tree.metas.get(g.tree.inodeOf(parent).meta)
+	above := g.metaOf(parent)
+	m := g.implied(unix.S_IFDIR | 0o755 | above.mode&unix.S_ISGID)
+	if acl, ok := above.find(defaultACLXattr); ok { // counts in place of the umask
+		m.mode = m.mode&^0o777 | modeOfACL(acl)
+	}
 	id := g.tree.add(parent, name, kindDir)
 	g.tree.node(id).flags |= nodeMade
-	g.tree.inodeOf(id).meta = g.tree.metas.add(g.implied(unix.S_IFDIR | 0o755 | above.mode&unix.S_ISGID))
+	g.tree.inodeOf(id).meta = g.tree.metas.add(m.inherit(above))
 	return id, nil
 }
+
+// metaOf returns what a node's inode has.
+func (g *ingest) metaOf(id nodeID) *meta { return g.tree.metas.get(g.tree.inodeOf(id).meta) }
 
 // implied is the meta of a directory that the tar does not list.
 func (g *ingest) implied(mode uint32) meta {
@@ -44,10 +51,8 @@ func (g *ingest) directory(id nodeID, hdr *tar.Header) error {
 		return err
 	}
 	n, i := g.tree.node(id), g.tree.inodeOf(id)
-	if n.flags&nodeImplied == 0 {
-		if before := g.tree.metas.get(i.meta); len(before.xattrs) > 0 {
-			m = before.again(m)
-		}
+	if before := g.tree.metas.get(i.meta); len(before.xattrs) > 0 {
+		m = before.again(m)
 	}
 	n.flags &^= nodeImplied
 	i.meta = g.tree.metas.add(m)
@@ -96,7 +101,7 @@ func (g *ingest) file(parent nodeID, base string, hdr *tar.Header, body io.Reade
 	id := g.tree.add(parent, base, kindFile)
 	i := g.tree.inodeOf(id)
 	i.val = uint64(hdr.Size)
-	i.meta = g.tree.metas.add(m)
+	i.meta = g.tree.metas.add(m.inherit(g.metaOf(parent)))
 	i.setMTime(mtime(hdr))
 	if !g.opts.SharedLinks && g.tree.private(id) {
 		i.flags |= inodePrivate
@@ -148,7 +153,7 @@ func (g *ingest) device(parent nodeID, base string, hdr *tar.Header) error {
 	id := g.tree.add(parent, base, kind)
 	i := g.tree.inodeOf(id)
 	i.val = uint64(major)<<32 | uint64(minor)
-	i.meta = g.tree.metas.add(m)
+	i.meta = g.tree.metas.add(m.inherit(g.metaOf(parent)))
 	i.setMTime(mtime(hdr))
 	return g.makeSpecial(id, func(dir int, name string) error {
 		return unix.Mknodat(dir, name, format, int(unix.Mkdev(major, minor)))

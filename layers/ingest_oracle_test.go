@@ -198,7 +198,7 @@ func (m tarMaker) whiteout() string {
 
 func (m tarMaker) item() item {
 	h := tar.Header{
-		Typeflag: tar.TypeReg, Name: m.name(), Mode: oneOf[int64](m, 0o644, 0o755, 0o4755, 0o2711, 0o600, 0o1777),
+		Typeflag: tar.TypeReg, Name: m.name(), Mode: m.mode(),
 		Uid: oneOf(m, 0, 0, 0, 7, 100000), Gid: oneOf(m, 0, 0, 8), ModTime: m.time(), Format: tar.FormatPAX,
 	}
 	body := ""
@@ -224,6 +224,10 @@ func (m tarMaker) item() item {
 	return item{Header: h, body: body}
 }
 
+func (m tarMaker) mode() int64 {
+	return oneOf[int64](m, 0o644, 0o755, 0o4755, 0o2711, 0o600, 0o1777)
+}
+
 func (m tarMaker) time() time.Time {
 	return oneOf(m, time.Unix(1000, 1), time.Unix(1000, 1), time.Unix(1234567890, 999999999), time.Unix(-5, 500), time.Unix(1<<33, 3), time.Unix(1e10, 0))
 }
@@ -235,7 +239,10 @@ func (m tarMaker) xattrs(typeflag byte) map[string]string {
 	case tar.TypeReg:
 		names = append(names, "security.capability", "user.u", "user.overlay.x")
 	case tar.TypeDir:
-		names = append(names, "user.u")
+		names = append(names, "user.u", "system.posix_acl_default", "system.posix_acl_access")
+	}
+	if typeflag == tar.TypeReg {
+		names = append(names, "system.posix_acl_access")
 	}
 	for range 1 + m.IntN(2) {
 		name := oneOf(m, names...)
@@ -243,12 +250,27 @@ func (m tarMaker) xattrs(typeflag byte) map[string]string {
 		switch name {
 		case "trusted.empty":
 			value = ""
+		case "system.posix_acl_default", "system.posix_acl_access":
+			value = m.acl()
 		case "security.capability":
 			value = "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 		}
 		records["SCHILY.xattr."+name] = value
 	}
 	return records
+}
+
+// acl makes an access control list, of three entries or with a named user and a mask.
+func (m tarMaker) acl() string {
+	entry := func(tag byte, id uint32) string {
+		return string([]byte{tag, 0, byte(m.IntN(8)), 0, byte(id), byte(id >> 8), byte(id >> 16), byte(id >> 24)})
+	}
+	const none = 1<<32 - 1
+	acl := "\x02\x00\x00\x00" + entry(1, none)
+	if m.IntN(3) > 0 {
+		return acl + entry(2, 7) + entry(4, none) + entry(16, none) + entry(32, none)
+	}
+	return acl + entry(4, none) + entry(32, none)
 }
 
 func TestIngestMatchesUpstream(t *testing.T) {
@@ -262,6 +284,9 @@ func TestIngestMatchesUpstream(t *testing.T) {
 			items := make([]item, 1+m.IntN(14))
 			for i := range items {
 				items[i] = m.item()
+			}
+			if m.IntN(3) == 0 { // what is made in it inherits the list
+				items = append([]item{dir("a", m.mode()).attr("system.posix_acl_default", m.acl())}, items...)
 			}
 			if m.IntN(2) == 0 {
 				items = append([]item{dir("./", 0o755)}, items...)
