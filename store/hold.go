@@ -86,6 +86,15 @@ func (s *Stage) PutDirMeta(m *object.DirMeta) (object.Checksum, error) {
 
 // PutDirTree stages a dirtree. All that it names must have been put before it.
 func (s *Stage) PutDirTree(t *object.DirTree) (object.Checksum, error) {
+	s.noteKeys(func(key func(object.Checksum)) {
+		for _, f := range t.Files {
+			key(f.Checksum)
+		}
+		for _, d := range t.Dirs {
+			key(d.Tree)
+			key(d.Meta)
+		}
+	})
 	b, err := t.AppendBinary(nil)
 	return s.putMetadata(object.TypeDirTree, b, err)
 }
@@ -93,7 +102,11 @@ func (s *Stage) PutDirTree(t *object.DirTree) (object.Checksum, error) {
 // PutCommit stages a commit. All that it names must have been put before it.
 func (s *Stage) PutCommit(c *object.Commit) (object.Checksum, error) {
 	b, err := c.AppendBinary(nil)
-	return s.putMetadata(object.TypeCommit, b, err)
+	sum, err := s.putMetadata(object.TypeCommit, b, err)
+	if err != nil {
+		return sum, err
+	}
+	return sum, s.putList(c, sum)
 }
 
 // putMetadata stages an object that is its own bytes.

@@ -21,6 +21,7 @@ const (
 	stagingDir   = extensionDir + "/staging"
 	trashDir     = extensionDir + "/trash"
 	unsyncedDir  = extensionDir + "/unsynced"
+	indexDir     = extensionDir + "/index"
 	gateFile     = extensionDir + "/gate"
 	labelFile    = extensionDir + "/config"
 	lockFile     = ".lock"

@@ -91,6 +91,20 @@ func (r *root) lockShared(ctx context.Context) (unlock func(), err error) {
 	return func() { unix.Close(fd) }, nil
 }
 
+// tryLockExclusive takes the repository's lock to delete if nobody is in the way.
+func (r *root) tryLockExclusive() (unlock func(), err error) {
+	gate, err := r.tryAcquire(gateFile, unix.F_WRLCK)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := r.tryAcquire(lockFile, unix.F_WRLCK)
+	if err != nil {
+		unix.Close(gate)
+		return nil, err
+	}
+	return func() { unix.Close(fd); unix.Close(gate) }, nil
+}
+
 // lockExclusive takes the repository's lock to delete.
 func (r *root) lockExclusive(ctx context.Context) (unlock func(), err error) {
 	gate, err := r.acquire(ctx, gateFile, unix.F_WRLCK)

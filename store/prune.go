@@ -35,6 +35,9 @@ func (r *Repo) Prune(ctx context.Context, dryRun bool) (Freed, error) {
 	} else {
 		err = at.sweep(ctx, m, "", &freed)
 	}
+	if err == nil && !dryRun {
+		err = at.reindex(ctx, m)
+	}
 	if err != nil {
 		return freed, fmt.Errorf("prune: %w", err)
 	}

@@ -39,10 +39,12 @@ func (s *Stage) Publish(ctx context.Context, ref string, commit object.Checksum,
 	if err != nil {
 		return fmt.Errorf("publish %s: %w", ref, err)
 	}
-	defer unlock()
-	if err := s.publish(ref, files); err != nil {
+	err = s.publish(ref, commit, files)
+	unlock()
+	if err != nil {
 		return fmt.Errorf("publish %s: %w", ref, err)
 	}
+	s.r.compact()
 	return nil
 }
 
@@ -55,7 +57,7 @@ func (s *Stage) settle() error {
 }
 
 // publish is the part of Publish that runs under the shared lock.
-func (s *Stage) publish(ref string, files func(func(dir int, name string, p Placed) error) error) error {
+func (s *Stage) publish(ref string, commit object.Checksum, files func(func(dir int, name string, p Placed) error) error) error {
 	touched := s.touched()
 	for _, n := range s.held {
 		if err := s.publishStaged(n); err != nil {
@@ -77,6 +79,9 @@ func (s *Stage) publish(ref string, files func(func(dir int, name string, p Plac
 		if err := s.publishStaged(n); err != nil {
 			return err
 		}
+	}
+	if err := s.count(commit); err != nil {
+		return err
 	}
 	return s.r.placeRef(int(s.own.Fd()), stagedRefFile, ref)
 }

@@ -12,21 +12,27 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ostree-storage/ostree-storage/store/index"
 	"github.com/ostree-storage/ostree-storage/store/object"
 )
 
 // A marker strikes from a set of objects those that a ref reaches. It can be asked again: it then looks at the refs that
 // are new since. Each dirtree is read once in its life.
 //
-// This is the one place that decides what is garbage. It costs what the store holds; an index of references may take its
-// place behind the same three methods.
+// This is the one place that decides what is garbage. Commits that the index counts are not walked, if the marker may ask
+// it; all others are.
 type marker struct {
 	r     *root
+	own   []object.Checksum        // the commits that are being released
+	asks  bool                     // whether the index is asked
 	want  map[object.Name]struct{} // what may be garbage
 	order []object.Name            // the same in the order in which it was added
 	trees map[object.Checksum]struct{}
 	heads map[object.Checksum]struct{} // commits that were walked
-	dirs  map[string]*refDir
+	stamp index.Stamp                  // of the index when it was last asked
+
+	counted map[object.Checksum]struct{} // commits that a ref names and the index counts
+	dirs    map[string]*refDir
 }
 
 // A refDir is what a directory of refs looked like when it was last read.
@@ -40,7 +46,7 @@ type refDir struct {
 func (r *root) newMarker() *marker {
 	return &marker{
 		r: r, want: map[object.Name]struct{}{}, trees: map[object.Checksum]struct{}{},
-		heads: map[object.Checksum]struct{}{}, dirs: map[string]*refDir{},
+		heads: map[object.Checksum]struct{}{}, dirs: map[string]*refDir{}, counted: map[object.Checksum]struct{}{},
 	}
 }
 
@@ -66,7 +72,7 @@ func (m *marker) refresh(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return m.strikeCounted()
 }
 
 // refreshDir reads a directory of refs again if it has changed, or may have.
@@ -151,6 +157,10 @@ func (m *marker) markRef(ctx context.Context, p string) error {
 func (m *marker) markCommit(ctx context.Context, c object.Checksum) error {
 	for !c.IsZero() {
 		if _, ok := m.heads[c]; ok {
+			return nil
+		}
+		if m.asks && m.r.knows(c) {
+			m.counted[c] = struct{}{}
 			return nil
 		}
 		m.heads[c] = struct{}{}

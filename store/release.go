@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ostree-storage/ostree-storage/store/index"
 	"github.com/ostree-storage/ostree-storage/store/object"
 )
 
@@ -45,6 +47,7 @@ func (r *Repo) Release(ctx context.Context, commits ...object.Checksum) (Freed, 
 // is moved to the directory aside before anything that it needs goes, and each dirtree outlives what it names.
 func (r *root) release(ctx context.Context, aside string, commits []object.Checksum, freed *Freed) error {
 	m := r.newMarker()
+	m.own, m.asks = commits, true
 	seen := map[object.Checksum]struct{}{}
 	for _, c := range commits {
 		n := object.Name{Checksum: c, Type: object.TypeCommit}
@@ -64,7 +67,21 @@ func (r *root) release(ctx context.Context, aside string, commits []object.Check
 			return fmt.Errorf("release %s: %w", c, err)
 		}
 	}
-	return r.sweep(ctx, m, aside, freed)
+	err := r.sweep(ctx, m, aside, freed)
+	var damaged *index.DamagedError
+	if errors.As(err, &damaged) {
+		m.asks, m.counted = false, map[object.Checksum]struct{}{}
+		m.dirs = map[string]*refDir{}
+		err = r.sweep(ctx, m, aside, freed)
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.forget(ctx, m); err != nil && !errors.As(err, &damaged) {
+		return err
+	}
+	r.compact()
+	return nil
 }
 
 // sweep deletes what is garbage among the marker's candidates. It looks at all refs before it takes the lock, and under

@@ -22,7 +22,8 @@ type root struct {
 	heads   *os.File // refs/heads
 	lanes   *os.File // nil if there is no extension directory: a foreign repository open for reading
 
-	probes probes
+	probes  probes
+	counted counted
 
 	mu     sync.Mutex
 	synced error // sticky: a failed syncfs has lost pages
@@ -52,7 +53,7 @@ func openRoot(path string, readOnly bool) (*root, error) {
 }
 
 func (r *root) close() error {
-	var errs []error
+	errs := []error{r.closeIndex()}
 	for _, f := range []*os.File{r.dir, r.objects, r.heads, r.lanes} {
 		if f != nil {
 			errs = append(errs, f.Close())

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ostree-storage/ostree-storage/store/index"
 	"github.com/ostree-storage/ostree-storage/store/object"
 )
 
@@ -41,6 +42,7 @@ type Stage struct {
 	filed    map[uint64]laneID        // those of them that have a lane file
 	loose    map[object.Checksum]bool // objects in .objects; false while one is being made
 	held     []object.Name            // the same in order
+	keys     []index.Key              // of all that the commit will reach
 	metas    []object.Name            // metadata objects in the order in which they were put
 	put      map[object.Name]struct{}
 	written  []object.Name // new objects, kept with NoSync only

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -57,6 +58,42 @@ func (x *Index) Add(commit object.Checksum, from *os.File, name string) error {
 		return &os.LinkError{Op: "rename", Old: name, New: list, Err: err}
 	}
 	return nil
+}
+
+// AddKeys counts commit, of whose objects these are the keys. It is for commits whose list no stage has.
+func (x *Index) AddKeys(commit object.Checksum, keys []Key) error {
+	if known, err := x.Known(commit); known || err != nil {
+		return err
+	}
+	return x.replace("new/"+commit.String(), AppendList(nil, keys))
+}
+
+// A Stamp tells whether the index counts something else than before. The zero Stamp is before everything.
+type Stamp [3]unix.Timespec
+
+// tick is longer than any filesystem's clock takes from one time to the next.
+const tick = 20 * time.Millisecond
+
+// Stamp returns the index's stamp, taken before it is asked. It is zero if the index was changed within the last tick:
+// another change might then have the same stamp.
+func (x *Index) Stamp() (Stamp, error) {
+	var stamp Stamp
+	now := time.Now()
+	for i, name := range []string{"new", "dropped", "manifest"} {
+		var st unix.Stat_t
+		err := unix.Fstatat(x.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+		if err == unix.ENOENT {
+			continue
+		}
+		if err != nil {
+			return stamp, &os.PathError{Op: "stat", Path: name, Err: err}
+		}
+		if now.Sub(time.Unix(st.Ctim.Unix())) < tick {
+			return Stamp{}, nil
+		}
+		stamp[i] = st.Ctim
+	}
+	return stamp, nil
 }
 
 // Known says whether the index counts the commit.

@@ -1,0 +1,273 @@
+// The index of how many commits reach an object (package index) stands between a removal and the rest of the store. It
+// is derived: whatever goes wrong with it, the answer is to walk the trees of all refs, and Prune makes it anew.
+
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ostree-storage/ostree-storage/store/index"
+	"github.com/ostree-storage/ostree-storage/store/object"
+)
+
+// counted is a repository's index, opened at its first use.
+type counted struct {
+	mu sync.Mutex
+	x  *index.Index
+}
+
+// withIndex calls f with the index, which f has for itself meanwhile.
+func (r *root) withIndex(f func(*index.Index) error) error {
+	r.counted.mu.Lock()
+	defer r.counted.mu.Unlock()
+	if r.counted.x == nil {
+		x, err := index.Open(r.path + "/" + indexDir)
+		if err != nil {
+			return fmt.Errorf("open index: %w", err)
+		}
+		r.counted.x = x
+	}
+	return f(r.counted.x)
+}
+
+func (r *root) closeIndex() error {
+	r.counted.mu.Lock()
+	defer r.counted.mu.Unlock()
+	if r.counted.x == nil {
+		return nil
+	}
+	x := r.counted.x
+	r.counted.x = nil
+	return x.Close()
+}
+
+// knows tells if the index counts a commit. Where the index cannot be read it counts nothing.
+func (r *root) knows(c object.Checksum) bool {
+	var known bool
+	err := r.withIndex(func(x *index.Index) (err error) {
+		known, err = x.Known(c)
+		return err
+	})
+	return known && err == nil
+}
+
+// stagedList is the name in .objects of a commit's list for the index.
+const stagedList = "list"
+
+// noteKeys remembers what a tree or commit of this stage reaches.
+func (s *Stage) noteKeys(add func(key func(object.Checksum))) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	add(func(c object.Checksum) { s.keys = append(s.keys, index.KeyOf(c)) })
+}
+
+// putList writes the list of all that was put into the stage, which is what its commit reaches. It is durable with the
+// rest of the stage. A commit with a parent reaches more than its tree and is not counted, but walked.
+func (s *Stage) putList(c *object.Commit, sum object.Checksum) error {
+	if !c.Parent.IsZero() {
+		return nil
+	}
+	s.noteKeys(func(key func(object.Checksum)) { key(c.Tree); key(c.Meta); key(sum) })
+	if s.r.knows(sum) {
+		return nil
+	}
+	own := int(s.own.Fd())
+	fd, err := s.r.disk.create(own, stagedList, 0o600)
+	if err == unix.EEXIST { // of a commit that this stage made before
+		if err = s.r.disk.remove(own, stagedList); err == nil {
+			fd, err = s.r.disk.create(own, stagedList, 0o600)
+		}
+	}
+	if err != nil {
+		return placeError("create", stagedList, err)
+	}
+	if err := errors.Join(writeAll(fd, index.AppendList(nil, s.keys), 0), unix.Close(fd)); err != nil {
+		return &os.PathError{Op: "write", Path: stagedList, Err: err}
+	}
+	return nil
+}
+
+// count adds the commit to the index. It comes after the commit and before its ref: what is counted and not there costs
+// a Prune, what is there and not counted would cost objects. The caller holds the shared lock.
+func (s *Stage) count(c object.Checksum) error {
+	var st unix.Stat_t
+	if err := lstat(int(s.own.Fd()), stagedList, &st); err == unix.ENOENT {
+		return nil // not counted, or already
+	}
+	return s.r.withIndex(func(x *index.Index) error { return x.Add(c, s.own, stagedList) })
+}
+
+// compact lets the index merge what has gathered, if nobody is in the way. It is not important enough to wait, or to
+// fail for.
+func (r *root) compact() {
+	_ = r.withIndex(func(x *index.Index) error {
+		c, err := x.Compact(false)
+		if c == nil || err != nil {
+			return err
+		}
+		unlock, err := r.tryLockExclusive()
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		return c.Commit()
+	})
+}
+
+// strikeCounted strikes the candidates that commits of the index reach, other than those that are being released. Their
+// own counts are taken off, unless a ref names them.
+func (m *marker) strikeCounted() error {
+	if len(m.want) == 0 || len(m.counted) == 0 {
+		return nil
+	}
+	return m.r.withIndex(func(x *index.Index) error {
+		stamp, err := x.Stamp()
+		if err != nil || stamp == m.stamp && stamp != (index.Stamp{}) {
+			return err
+		}
+		keys := make([]index.Key, 0, len(m.want))
+		for n := range m.want {
+			keys = append(keys, index.KeyOf(n.Checksum))
+		}
+		slices.Sort(keys)
+		keys = slices.Compact(keys)
+		counts, err := x.Count(keys)
+		if err != nil {
+			return err
+		}
+		for _, c := range m.own {
+			if err := m.takeOff(x, c, keys, counts); err != nil {
+				return err
+			}
+		}
+		for n := range m.want {
+			i, _ := slices.BinarySearch(keys, index.KeyOf(n.Checksum))
+			if counts[i] > 0 {
+				delete(m.want, n)
+			}
+		}
+		m.stamp = stamp
+		return nil
+	})
+}
+
+// takeOff subtracts a commit that no ref names any more from the counts.
+func (m *marker) takeOff(x *index.Index, c object.Checksum, keys []index.Key, counts []int32) error {
+	if _, named := m.counted[c]; named {
+		return nil
+	}
+	own, err := x.Keys(c)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, k := range own {
+		if i, ok := slices.BinarySearch(keys, k); ok {
+			counts[i]--
+		}
+	}
+	return nil
+}
+
+// forget ends a release: the index no longer counts the commits that are gone. A commit that a ref names again stays.
+func (r *root) forget(ctx context.Context, m *marker) error {
+	unlock, err := r.lockExclusive(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := m.refresh(ctx); err != nil {
+		return err
+	}
+	return r.withIndex(func(x *index.Index) error {
+		for _, c := range m.own {
+			_, counted := m.counted[c]
+			_, walked := m.heads[c]
+			if counted || walked {
+				continue
+			}
+			if err := x.Forget(c); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// reindex makes the index say what the refs say: it forgets commits that no ref names and counts those that it did not
+// know. An index that cannot be read is made anew.
+func (r *root) reindex(ctx context.Context, m *marker) error {
+	unlock, err := r.lockExclusive(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := m.refresh(ctx); err != nil {
+		return err
+	}
+	err = r.withIndex(func(x *index.Index) error { return r.forgetUnnamed(x, m) })
+	var damaged *index.DamagedError
+	if errors.As(err, &damaged) {
+		if err = r.closeIndex(); err == nil {
+			err = os.RemoveAll(r.path + "/" + indexDir)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	for c := range m.heads {
+		if err := r.addToIndex(ctx, c); err != nil {
+			return fmt.Errorf("count commit %s: %w", c, err)
+		}
+	}
+	return nil
+}
+
+// forgetUnnamed forgets the commits that no ref names, and reads the lists of the others for damage.
+func (r *root) forgetUnnamed(x *index.Index, m *marker) error {
+	if _, err := x.Count([]index.Key{0}); err != nil {
+		return err
+	}
+	commits, err := x.Commits()
+	if err != nil {
+		return err
+	}
+	for _, c := range commits {
+		if _, named := m.heads[c]; named {
+			continue
+		}
+		if err := x.Forget(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addToIndex counts a commit that a ref names, if it is whole, has no parent and is not counted yet.
+func (r *root) addToIndex(ctx context.Context, c object.Checksum) error {
+	if r.knows(c) {
+		return nil
+	}
+	commit, err := (&Objects{r}).ReadCommit(c)
+	if isMissing(err) || err == nil && !commit.Parent.IsZero() {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	keys := []index.Key{index.KeyOf(c)}
+	visit := func(n object.Name) { keys = append(keys, index.KeyOf(n.Checksum)) }
+	if err := r.eachReached(ctx, commit, map[object.Checksum]struct{}{}, visit); err != nil {
+		return err
+	}
+	return r.withIndex(func(x *index.Index) error { return x.AddKeys(c, keys) })
+}
