@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -22,13 +21,20 @@ var rewrite = flag.Bool("rewrite", false, "write the golden traces again")
 // golden compares a trace with the one in testdata.
 func golden(t *testing.T, name string, log []string) {
 	t.Helper()
-	// The order in which a directory's content is removed is the filesystem's own.
+	// The order in which a directory's content is removed is the filesystem's own: what goes comes deepest first.
+	removed := func(line string) string {
+		verb, path, _ := strings.Cut(line, " ")
+		if verb != "remove" && verb != "rmdir" {
+			return ""
+		}
+		return path
+	}
 	for i := 0; i < len(log); i++ {
 		j := i
-		for j < len(log) && strings.HasPrefix(log[j], "remove ") && path.Dir(log[j]) == path.Dir(log[i]) {
+		for j < len(log) && removed(log[j]) != "" {
 			j++
 		}
-		slices.Sort(log[i:j])
+		slices.SortStableFunc(log[i:j], func(a, b string) int { return strings.Compare(removed(b), removed(a)) })
 		i = max(i, j-1)
 	}
 	got := strings.Join(log, "\n") + "\n"
