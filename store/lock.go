@@ -2,7 +2,7 @@
 // takes them; each holder opens the file for itself, so that goroutines of one process exclude each other like
 // processes do, and the kernel frees what a dead process held. No lock file ever needs to be cleaned up.
 //
-//  1. The lock of a stage (staging/<name>/.lock) or of a removal (trash/<name>.drop), exclusive, from its beginning to
+//  1. The lock of a stage (staging/<name>/.lock) or of a removal (trash/<name>/.lock), exclusive, from its beginning to
 //     its end. Recover takes it without waiting: whoever does not hold it any more is dead. Nobody waits for it.
 //  2. The gate (extensions/ostree-storage/gate). Publishers hold it shared while they wait for lock 3, and no longer.
 //     Those who delete objects hold it exclusive from before they wait for lock 3 until they have released that. So new

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -84,6 +85,7 @@ func (x *Index) finish() error {
 // A Compaction is a run that waits to be put in place.
 type Compaction struct {
 	x    *Index
+	run  string // its name below runs/
 	next manifest
 }
 
@@ -150,8 +152,9 @@ func (c *Compaction) write() error {
 		total += n
 		runs = runs[1:]
 	}
-	name := fmt.Sprint(c.next.Sequence)
-	f, err := c.x.create("runs/" + name)
+	// Two processes may compact at once, and only one commits: they must not write to one file.
+	c.run = fmt.Sprintf("%d-%s", c.next.Sequence, rand.Text())
+	f, err := c.x.create("runs/" + c.run)
 	if err != nil {
 		return err
 	}
@@ -160,7 +163,7 @@ func (c *Compaction) write() error {
 	if err != nil {
 		return err
 	}
-	c.next.Runs = append(runs, run{name, n})
+	c.next.Runs = append(runs, run{c.run, n})
 	return f.Close()
 }
 
@@ -171,14 +174,14 @@ func (c *Compaction) Commit() error {
 		return err
 	}
 	if x.manifest.Sequence+1 != c.next.Sequence {
-		return nil
+		return x.remove("runs/" + c.run)
 	}
 	// A commit that was forgotten since has left new/ for good, and this run would count it for ever: give up, the next
 	// compaction is soon enough.
 	for _, name := range c.next.Moved {
 		var st unix.Stat_t
 		if err := unix.Fstatat(x.fd(), "new/"+name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return x.remove("runs/" + fmt.Sprint(c.next.Sequence))
+			return x.remove("runs/" + c.run)
 		}
 	}
 	if err := x.replace("manifest", mustJSON(c.next)); err != nil {

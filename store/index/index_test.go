@@ -155,6 +155,29 @@ func TestCompactionGivesWayToForget(t *testing.T) {
 	}
 }
 
+// TestTwoCompactions: two processes compact at once, the second with more to take in. One of them wins, whole.
+func TestTwoCompactions(t *testing.T) {
+	m := newModel(t)
+	m.add(1)
+	first, err := m.x.Compact(true)
+	m.must(err)
+	m.add(2)
+	other, err := Open(filepath.Join(m.stage.Name(), "index"))
+	m.must(err)
+	defer other.Close()
+	second, err := other.Compact(true)
+	m.must(err)
+	m.must(second.Commit())
+	m.check()
+	m.must(first.Commit())
+	m.check()
+	runs, err := m.x.names("runs")
+	m.must(err)
+	if len(runs) != 1 {
+		t.Errorf("runs %q are left, want one", runs)
+	}
+}
+
 func TestDamagedFiles(t *testing.T) {
 	m := newModel(t)
 	m.add(3)
