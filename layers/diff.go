@@ -25,6 +25,8 @@ type DiffOptions struct {
 	// AllXattrs writes every extended attribute except the SELinux label, with those of overlayfs unescaped.
 	// Without it, the tar has what containers/storage writes: user.*, security.capability and security.ima.
 	AllXattrs bool
+	// Dialect is the form of tar that the host program's own overlay driver writes.
+	Dialect TarDialect
 	// Skipped, if set, is told of each entry that was left out, and why: it vanished during the walk or its owner has no mapping.
 	Skipped func(path string, err error)
 }
@@ -38,10 +40,9 @@ func WriteDiff(ctx context.Context, w io.Writer, o DiffOptions) error {
 		return err
 	}
 	defer closeLowers()
-	t := newTreeTar(w, idMaps{uids: o.UIDMaps, gids: o.GIDMaps}, o.Skipped)
-	t.attrs = upstreamAttrs
+	t := newTreeTar(w, TreeOptions{UIDMaps: o.UIDMaps, GIDMaps: o.GIDMaps, Dialect: o.Dialect, Skipped: o.Skipped})
 	if o.AllXattrs {
-		t.attrs = func(a attrSource, m idMaps) (map[string]string, error) { return allAttrs(a, m, o.UserXattr) }
+		t.attrs = func(a attrSource) (map[string]string, error) { return allAttrs(a, t.ids, o.UserXattr) }
 	}
 	v := &diffVisitor{treeTar: t, lowers: lowers, userXattr: o.UserXattr}
 	if err := walkTree(ctx, o.Upper, v, t.skip); err != nil {
@@ -54,6 +55,8 @@ func WriteDiff(ctx context.Context, w io.Writer, o DiffOptions) error {
 type TreeOptions struct {
 	// UIDMaps and GIDMaps turn the owners on disk into those of the tar. With both empty, owners are taken as they are.
 	UIDMaps, GIDMaps []IDMap
+	// Dialect is the form of tar that the host program's own overlay driver writes.
+	Dialect TarDialect
 	// Skipped, if set, is told of each entry that was left out, and why.
 	Skipped func(path string, err error)
 }
@@ -61,7 +64,7 @@ type TreeOptions struct {
 // WriteTree writes a tar of a whole merged tree, as Diff does between a layer and nothing when the layer has a parent.
 // dir is a mounted root: nothing in it is a whiteout.
 func WriteTree(ctx context.Context, w io.Writer, dir string, o TreeOptions) error {
-	t := newTreeTar(w, idMaps{uids: o.UIDMaps, gids: o.GIDMaps}, o.Skipped)
+	t := newTreeTar(w, o)
 	if err := walkTree(ctx, dir, treeVisitor{t}, t.skip); err != nil {
 		return err
 	}
@@ -73,22 +76,27 @@ type treeTar struct {
 	out     *bufio.Writer
 	tw      *tar.Writer
 	ids     idMaps
-	attrs   func(a attrSource, m idMaps) (map[string]string, error)
+	dialect TarDialect
+	names   ownerNames
+	attrs   func(a attrSource) (map[string]string, error)
 	skipped func(path string, err error)
-	seen    map[inodeKey]string // the name in the tar of the first link of an inode that has several
+	seen    map[inodeKey]string // the name that links of an inode have as their target
 	buf     []byte
 }
 
-func newTreeTar(w io.Writer, ids idMaps, skipped func(string, error)) *treeTar {
+func newTreeTar(w io.Writer, o TreeOptions) *treeTar {
 	out := bufio.NewWriterSize(w, 256<<10) // headers are small, and w is often a pipe
-	return &treeTar{
+	t := &treeTar{
 		out:     out,
 		tw:      tar.NewWriter(out),
-		ids:     ids,
-		attrs:   upstreamAttrs,
-		skipped: skipped,
+		ids:     idMaps{uids: o.UIDMaps, gids: o.GIDMaps},
+		dialect: o.Dialect,
+		names:   make(ownerNames),
+		skipped: o.Skipped,
 		seen:    make(map[inodeKey]string),
 	}
+	t.attrs = func(a attrSource) (map[string]string, error) { return dialectAttrs(a, t.ids, t.dialect) }
+	return t
 }
 
 func (t *treeTar) close() error {

@@ -66,7 +66,8 @@ func (t *treeTar) makeHeader(e *walkEntry) (*tar.Header, error) {
 	default:
 		return nil, fmt.Errorf("unknown file type %#o", e.st.Mode&unix.S_IFMT)
 	}
-	attrs, err := t.attrs(e.attrs(), t.ids)
+	t.speak(e, hdr)
+	attrs, err := t.attrs(e.attrs())
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +119,9 @@ func opaqueHeader(dir *tar.Header) *tar.Header {
 		Mode:     dir.Mode & 0o777,
 		Name:     path.Join(dir.Name, opaqueName),
 		Uid:      dir.Uid,
+		Uname:    dir.Uname,
 		Gid:      dir.Gid,
+		Gname:    dir.Gname,
 	}
 }
 
@@ -144,11 +147,7 @@ func (t *treeTar) write(ctx context.Context, e *walkEntry, hdr *tar.Header) erro
 	if err != nil {
 		return fmt.Errorf("write /%s to tar: %w", e.path, err)
 	}
-	if !e.isDir() && e.st.Nlink > 1 {
-		if _, seen := t.seen[inodeOf(&e.st)]; !seen {
-			t.seen[inodeOf(&e.st)] = hdr.Name
-		}
-	}
+	t.link(e, hdr)
 	return nil
 }
 

@@ -16,7 +16,7 @@ import (
 // WriteNaiveDiff writes the layer tar of the changes that NaiveChanges found in newDir: added and modified entries as
 // they are, and a whiteout with the time of now for each deletion, in the order of their paths.
 func WriteNaiveDiff(ctx context.Context, w io.Writer, newDir string, changes []Change, o TreeOptions) error {
-	t := newTreeTar(w, idMaps{uids: o.UIDMaps, gids: o.GIDMaps}, o.Skipped)
+	t := newTreeTar(w, o)
 	dirs, err := openPathDirs(newDir)
 	if err != nil {
 		return err

@@ -26,6 +26,9 @@ import (
 	"github.com/ostree-storage/ostree-storage/layers"
 )
 
+// oracleDialect is what the version of containers/storage speaks that these tests are built with.
+var oracleDialect layers.TarDialect
+
 // The oracle of these tests is containers/storage itself: pkg/archive as its overlay driver calls it.
 
 func init() {
@@ -167,6 +170,7 @@ func diffLines(want, got []string) string {
 
 func compareDiff(t testing.TB, o layers.DiffOptions) {
 	t.Helper()
+	o.Dialect = oracleDialect
 	upstreamSkips.reset()
 	want, got := upstreamDiff(t, o), ourDiff(t, o)
 	if !bytes.Equal(want, got) && !upstreamSkips.explain(tarLines(want), tarLines(got)) {

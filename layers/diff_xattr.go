@@ -91,26 +91,6 @@ func isOpaque(a attrSource, userXattr bool) (bool, error) {
 	return false, fmt.Errorf("read opaque mark: %w", err)
 }
 
-// upstreamAttrs reads the attributes that containers/storage puts into a layer: security.capability, security.ima and user.*,
-// but not what overlayfs keeps under user.overlay. An attribute too big to be read is left out.
-func upstreamAttrs(a attrSource, m idMaps) (map[string]string, error) {
-	names, err := a.list()
-	if err != nil {
-		return nil, err
-	}
-	var attrs map[string]string
-	for _, name := range names {
-		if name != capsXattr && name != "security.ima" &&
-			(!strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "user.overlay.")) {
-			continue
-		}
-		if attrs, err = addAttr(attrs, a, name, name, m); err != nil {
-			return nil, err
-		}
-	}
-	return attrs, nil
-}
-
 // allAttrs reads every attribute of an upper directory's entry but the SELinux label, as a process in the container sees
 // them: those that overlayfs keeps for itself are left out, and those it escaped get their own names back.
 func allAttrs(a attrSource, m idMaps, userXattr bool) (map[string]string, error) {
