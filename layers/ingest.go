@@ -19,6 +19,7 @@ type ingest struct {
 	o      StageOptions
 	opts   *Options
 	stage  *store.Stage
+	memory region
 	tree   *layerTree
 	find   resolver
 	dirs   *treeDirs

@@ -22,7 +22,7 @@ type Merged struct {
 
 // Merge merges a chain, nearest first. Every layer must be applied, and nothing written to it through a mount.
 func Merge(ctx context.Context, chain []*Layer) (*Merged, error) {
-	m := &Merged{chain: chain, tree: newLayerTree(meta{mode: unix.S_IFDIR | defaultRootMode})}
+	m := &Merged{chain: chain, tree: newLayerTree(meta{mode: unix.S_IFDIR | defaultRootMode}, nil)}
 	for i := len(chain) - 1; i >= 0; i-- {
 		l := chain[i]
 		loose, err := l.Loose()

@@ -147,17 +147,18 @@ func newIngest(ctx context.Context, stage *store.Stage, c *Catalog, o StageOptio
 	if err != nil {
 		return nil, fmt.Errorf("open the tree: %w", err)
 	}
-	g.tree = newLayerTree(g.implied(unix.S_IFDIR | defaultRootMode))
+	g.tree = newLayerTree(g.implied(unix.S_IFDIR|defaultRootMode), &g.memory)
 	g.find.tree = g.tree
 	g.dirs = newTreeDirs(g.tree, root)
 	g.place = newPlacer(ctx, stage, g.fail)
 	return g, nil
 }
 
-// close ends the workers and closes the directories.
+// close ends the workers, closes the directories and frees the tree.
 func (g *ingest) close() {
 	g.place.close()
 	g.dirs.close()
+	g.memory.free()
 }
 
 // openInodeLists opens the lists of inodes of a chain's applied layers.

@@ -87,9 +87,10 @@ type inode struct {
 func (i *inode) mtime() store.Time     { return store.Time{Sec: i.sec, Nsec: i.nsec} }
 func (i *inode) setMTime(t store.Time) { i.sec, i.nsec = t.Sec, t.Nsec }
 
-// newLayerTree makes a tree with an implied root.
-func newLayerTree(root meta) *layerTree {
+// newLayerTree makes a tree with an implied root, in the memory of a region, or of the heap if that is nil.
+func newLayerTree(root meta, from *region) *layerTree {
 	t := &layerTree{}
+	t.nodes.from, t.inodes.from, t.names.from = from, from, from
 	t.index.init()
 	t.nodes.add() // 0 is no node
 	t.inodes.add()
@@ -111,6 +112,12 @@ func (t *layerTree) inodeOf(id nodeID) *inode { return t.inode(t.node(id).inode)
 func (t *layerTree) name(id nodeID) string {
 	n := t.node(id)
 	return t.names.get(n.name, int(n.nlen))
+}
+
+// nameView is name without a copy, for comparing.
+func (t *layerTree) nameView(id nodeID) []byte {
+	n := t.node(id)
+	return t.names.view(n.name, int(n.nlen))
 }
 
 // child returns the node of that name in a directory.
