@@ -63,14 +63,19 @@ func (d *Driver) Diff(id string, m Mappings, parent string, pm Mappings, _ strin
 	if err != nil {
 		return nil, fmt.Errorf("diff: %w", err)
 	}
+	dialect, err := d.dialect()
+	if err != nil {
+		return nil, fmt.Errorf("diff: %w", err)
+	}
 	skipped := func(path string, err error) { debug("diff of layer %s: left out %s: %v", id, path, err) }
 	if native {
 		o := layers.DiffOptions{
-			Upper: c.upper, Lowers: c.lowers, UIDMaps: m.UIDs, GIDMaps: m.GIDs, UserXattr: d.userXattr(), Skipped: skipped,
+			Upper: c.upper, Lowers: c.lowers, UIDMaps: m.UIDs, GIDMaps: m.GIDs, UserXattr: d.userXattr(),
+			Dialect: dialect, Skipped: skipped,
 		}
 		return stream(func(ctx context.Context, w io.Writer) error { return layers.WriteDiff(ctx, w, o) }, nil), nil
 	}
-	o := layers.TreeOptions{UIDMaps: m.UIDs, GIDMaps: m.GIDs, Skipped: skipped}
+	o := layers.TreeOptions{UIDMaps: m.UIDs, GIDMaps: m.GIDs, Dialect: dialect, Skipped: skipped}
 	v, err := d.view(id)
 	if err != nil {
 		return nil, fmt.Errorf("diff: %w", err)

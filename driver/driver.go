@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ostree-storage/ostree-storage/internal/overlay"
+	"github.com/ostree-storage/ostree-storage/layers"
 )
 
 // A Driver keeps the layers of one graphroot. Its methods may be called from several goroutines; which of them the host
@@ -22,6 +23,7 @@ type Driver struct {
 	root       string // the graphroot
 	imageStore string // where image layers go, or ""
 	settings   Settings
+	dialect    func() (layers.TarDialect, error) // found out when first needed
 	features   overlay.Features
 	stores     *stores // while users is not 0; see enter
 	mounts     *mountTable
@@ -58,6 +60,12 @@ func New(home string, o Options) (*Driver, error) {
 	if o.RunRoot == "" {
 		d.runHome = filepath.Join(d.root, "run", Name)
 	}
+	d.dialect = sync.OnceValues(func() (layers.TarDialect, error) {
+		if o.WriteTar == nil {
+			return layers.TarDialect{}, nil
+		}
+		return layers.DetectTarDialect(d.home, o.WriteTar)
+	})
 	if err := d.prepare(); err != nil {
 		return nil, err
 	}

@@ -135,26 +135,26 @@ func (d *Driver) spec(l found, maps Mappings, readOnly bool) (*overlay.Mount, er
 	if err != nil {
 		return nil, err
 	}
-	below, err := d.fit(chain[1:], overlay.MaxLowers-len(own))
+	written := own[0] == l.DiffDir()
+	room := overlay.MaxLowers - len(own)
+	switch {
+	case !readOnly:
+		if err := prepareUpper(l.Layer, written, maps); err != nil {
+			return nil, err
+		}
+		m.Upper, m.Work = l.DiffDir(), l.WorkDir()
+		if written {
+			own = own[1:]
+			room++
+		}
+	case written && m.IDMap != nil:
+		// What was written through a mount has its final owners; the id map is for what lies below.
+		m.Upper, own = own[0], own[1:]
+	}
+	below, err := d.fit(chain[1:], room)
 	if err != nil {
 		return nil, err
 	}
-	written := len(own) > 0 && own[0] == l.DiffDir()
-	if readOnly {
-		// What was written through a mount has its final owners; the id map is for what lies below.
-		if written && m.IDMap != nil {
-			m.Upper, own = own[0], own[1:]
-		}
-		m.Lowers = append(own, below...)
-		return m, nil
-	}
-	if written {
-		own = own[1:]
-	}
-	if err := prepareUpper(l.Layer, written, maps); err != nil {
-		return nil, err
-	}
-	m.Upper, m.Work = l.DiffDir(), l.WorkDir()
 	m.Lowers = append(own, below...)
 	return m, nil
 }

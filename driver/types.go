@@ -63,6 +63,11 @@ const (
 	SyncFilesystem                 // a syncfs before success is reported
 )
 
+// A TarWriter writes the tar of an upper directory without lowers as the host program's own overlay driver does. Diff writes as
+// it does, so that a committed container has the same DiffID under both drivers; the driver learns from it how that is, and
+// it is not used for layers. nil is containers/storage v1.64.
+type TarWriter func(upper string, maps []IDMap) (io.ReadCloser, error)
+
 // Options are what a host program gives a new driver.
 type Options struct {
 	Root       string   // the graphroot
@@ -70,4 +75,5 @@ type Options struct {
 	ImageStore string   // if not empty, where read-only layers go instead of Root
 	Settings   []string // `ostree.key=value`, `.key=value`, `key=value`; see ParseSettings
 	Rootless   bool     // the user is not root, whatever the user namespace says
+	WriteTar   TarWriter
 }

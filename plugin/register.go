@@ -21,6 +21,7 @@ func Init(home string, o graphdriver.Options) (graphdriver.Driver, error) {
 		ImageStore: imageStore(o),
 		Settings:   o.DriverOptions,
 		Rootless:   unshare.IsRootless(),
+		WriteTar:   writeTar,
 	})
 	if err != nil {
 		return nil, upstream(err)

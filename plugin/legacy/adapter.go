@@ -34,6 +34,21 @@ func mappings(m *idtools.IDMappings) driver.Mappings {
 	return driver.Mappings{UIDs: idMaps(m.UIDs()), GIDs: idMaps(m.GIDs())}
 }
 
+// writeTar writes an upper directory as the overlay driver of this version does.
+func writeTar(upper string, maps []driver.IDMap) (io.ReadCloser, error) {
+	ids := make([]idtools.IDMap, len(maps))
+	for i := range maps {
+		ids[i] = idtools.IDMap(maps[i])
+	}
+	return archive.TarWithOptions(upper, &archive.TarOptions{
+		Compression:    archive.Uncompressed,
+		UIDMaps:        ids,
+		GIDMaps:        ids,
+		WhiteoutFormat: archive.OverlayWhiteoutFormat,
+		WhiteoutData:   []string{},
+	})
+}
+
 func createOptions(o *graphdriver.CreateOpts) *driver.CreateOptions {
 	if o == nil {
 		return nil
