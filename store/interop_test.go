@@ -255,11 +255,11 @@ func TestLocksOfOstree(t *testing.T) {
 	var prune chan error
 	err := l.stage.Publish(context.Background(), "layer/a", commit, func(link func(int, string, store.Placed) error) error {
 		if waits(run("commit", "-b", "mine", home+"/in"), 20*time.Second) {
-			t.Error("ostree commit waits for our shared lock")
+			t.Fatal("ostree commit waits for our shared lock")
 		}
 		prune = run("prune", "--refs-only")
 		if !waits(prune, 700*time.Millisecond) {
-			t.Error("ostree prune does not wait for our shared lock")
+			t.Fatal("ostree prune does not wait for our shared lock")
 		}
 		return l.links(link)
 	})
@@ -277,7 +277,7 @@ func TestLocksOfOstree(t *testing.T) {
 		for _, args := range [][]string{{"commit", "-b", "mine", home + "/in"}, {"prune", "--refs-only"}} {
 			ended := run(args...)
 			if !waits(ended, 700*time.Millisecond) {
-				t.Errorf("ostree %s does not wait for our exclusive lock", args[0])
+				t.Fatalf("ostree %s does not wait for our exclusive lock", args[0])
 			}
 			after = append(after, ended)
 		}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -85,6 +86,29 @@ func TestReleaseRefuses(t *testing.T) {
 	}
 	if objects, lanes := w.count(); objects != 0 || lanes != 0 {
 		t.Errorf("%d objects, %d lanes are left", objects, lanes)
+	}
+}
+
+// TestReleaseSeesNewRefs lets a ref come up after a deletion has looked at the refs, while it waits for the lock.
+func TestReleaseSeesNewRefs(t *testing.T) {
+	w := newWorld(t, testfs.Mount(t, "ext4"))
+	must(t, w.apply("base", StageOptions{}, baseFiles...))
+	must(t, w.apply("next", StageOptions{}, nextFiles...))
+	all, _ := w.count()
+	c, err := w.repo.Ref("layer/next")
+	must(t, err)
+	time.Sleep(2 * settledSince)
+	unlock, err := w.repo.root.lockShared(context.Background())
+	must(t, err)
+	done := make(chan error, 1)
+	go func() { done <- w.reap("next") }()
+	time.Sleep(300 * time.Millisecond) // it has looked by now, or else the test shows nothing
+	must(t, w.repo.root.writeRef(int(w.repo.root.heads.Fd()), "mine", c, false))
+	unlock()
+	must(t, <-done)
+	w.check("after the removal")
+	if objects, _ := w.count(); objects != all {
+		t.Errorf("%d of %d objects are left", objects, all)
 	}
 }
 
