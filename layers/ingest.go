@@ -34,8 +34,8 @@ type ingest struct {
 	groups map[inodeID][]nodeID // further names of inodes, in the order of the tar
 }
 
-// tarBuffer is how much of the tar is read at once.
-const tarBuffer = 1 << 20
+// tarBuffer is how much of the tar is read at once; what is larger is read without a copy.
+const tarBuffer = 64 << 10
 
 // read reads the whole tar.
 func (g *ingest) read(ctx context.Context, r io.Reader) error {

@@ -1,9 +1,12 @@
 package layers
 
 import (
+	"fmt"
 	"io"
 	"math/bits"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // minBuffer is the smallest buffer of a bufferPool.
@@ -17,35 +20,64 @@ func bufferSize(size int64) int64 {
 	return 1 << bits.Len64(uint64(size-1))
 }
 
-// A bufferPool keeps buffers for reuse. There are never more than the budget of a placer allows.
+// A bufferPool keeps buffers for reuse, outside of Go's heap, where the garbage collector would keep room for them twice. All of them
+// together, those in use and those at rest, take at most maxInFlight.
 type bufferPool struct {
 	mu   sync.Mutex
-	free [32][][]byte // by the logarithm of the size
+	all  int64        // bytes of all buffers
+	rest [32][][]byte // buffers that nobody uses, by the logarithm of the size
 }
 
-func (p *bufferPool) get(size int64) []byte {
+// get returns a buffer of that size, whose content is anything. The caller holds a share of the budget for it.
+func (p *bufferPool) get(size int64) ([]byte, error) {
 	full := bufferSize(size)
-	class := bits.Len64(uint64(full)) - 1
+	class := bits.TrailingZeros64(uint64(full))
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	list := p.free[class]
+	if list := p.rest[class]; len(list) > 0 {
+		b := list[len(list)-1]
+		p.rest[class] = list[:len(list)-1]
+		return b[:size], nil
+	}
+	for class := range p.rest {
+		for p.all+full > maxInFlight && p.drop(class) {
+		}
+	}
+	b, err := unix.Mmap(-1, 0, int(full), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return nil, fmt.Errorf("get memory: %w", err)
+	}
+	p.all += full
+	return b[:size], nil
+}
+
+// drop gives back a buffer at rest, and returns false if there is none of the class.
+func (p *bufferPool) drop(class int) bool {
+	list := p.rest[class]
 	if len(list) == 0 {
-		return make([]byte, size, full)
+		return false
 	}
 	b := list[len(list)-1]
-	p.free[class] = list[:len(list)-1]
-	return b[:size]
+	p.rest[class] = list[:len(list)-1]
+	p.all -= int64(cap(b))
+	_ = unix.Munmap(b[:cap(b)]) // fails only if it is no mapping
+	return true
 }
 
-// maxFree is how many bytes of each size a pool keeps.
-const maxFree = 4 << 20
-
 func (p *bufferPool) put(b []byte) {
-	class := bits.Len64(uint64(cap(b))) - 1
+	class := bits.TrailingZeros64(uint64(cap(b)))
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.free[class])*cap(b) < maxFree {
-		p.free[class] = append(p.free[class], b)
+	p.rest[class] = append(p.rest[class], b[:cap(b)])
+}
+
+// close gives back all buffers. Those in use are lost: there are none when the workers have ended.
+func (p *bufferPool) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for class := range p.rest {
+		for p.drop(class) {
+		}
 	}
 }
 
@@ -99,19 +131,11 @@ func (c *chunkPipe) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// closeReader gives back what was not read.
+// closeReader gives back what was not read, until the writer has ended.
 func (c *chunkPipe) closeReader() {
 	close(c.gone)
 	c.p.release(c.now)
-	for {
-		select {
-		case b, ok := <-c.chunks:
-			if !ok {
-				return
-			}
-			c.p.release(b)
-		default:
-			return
-		}
+	for b := range c.chunks {
+		c.p.release(b)
 	}
 }

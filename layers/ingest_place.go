@@ -14,10 +14,10 @@ import (
 
 const (
 	// maxWhole is the largest file that is read into memory before anything is written: hashed there, a known file costs one link.
-	maxWhole = 1 << 20
+	maxWhole = 8 << 20
 	// chunkSize is how larger files reach a worker.
 	chunkSize = 256 << 10
-	// maxInFlight bounds the bodies in memory.
+	// maxInFlight bounds the memory for bodies.
 	maxInFlight = 32 << 20
 	// maxQueue bounds how many files wait for a worker, and so how many directories they keep open.
 	maxQueue = 256
@@ -78,7 +78,11 @@ func (p *placer) read(r io.Reader, size int64) ([]byte, error) {
 	if err := p.budget.Acquire(p.ctx, bufferSize(size)); err != nil {
 		return nil, p.cause(err)
 	}
-	b := p.bufs.get(size)
+	b, err := p.bufs.get(size)
+	if err != nil {
+		p.budget.Release(bufferSize(size))
+		return nil, err
+	}
 	if _, err := io.ReadFull(r, b); err != nil {
 		p.release(b)
 		return nil, cutShort(err)
@@ -88,8 +92,9 @@ func (p *placer) read(r io.Reader, size int64) ([]byte, error) {
 
 func (p *placer) release(b []byte) {
 	if b != nil {
-		p.budget.Release(int64(cap(b)))
+		n := int64(cap(b))
 		p.bufs.put(b)
+		p.budget.Release(n)
 	}
 }
 
@@ -214,4 +219,5 @@ func (p *placer) close() {
 	p.cancel()
 	close(p.tasks)
 	p.done.Wait()
+	p.bufs.close()
 }
