@@ -118,7 +118,7 @@ du -s --apparent-size sub | cut -f1
 func TestProgramsInARoot(t *testing.T) {
 	root := debian(t)
 	testfs.Each(t, func(t *testing.T, dir string) {
-		p := open(t, dir)
+		p := opened(t, dir)
 		prepare(t, p, root)
 		var outs []string
 		for _, s := range []*differential.Side{p.Oracle, p.Ours} {
