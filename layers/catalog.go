@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/ostree-storage/ostree-storage/store"
+	"github.com/ostree-storage/ostree-storage/store/object"
 	"golang.org/x/sys/unix"
 )
 
@@ -101,7 +102,29 @@ func (c *Catalog) ready(isNew bool) error {
 			return err
 		}
 	}
-	_, err := c.repo.Recover(context.Background())
+	return c.recover()
+}
+
+// recover finishes what dead processes left. Objects of commits that were staged, and never became a layer, go with their stages.
+func (c *Catalog) recover() error {
+	before, err := c.repo.Refs(stagedRefs)
+	if err != nil {
+		return err
+	}
+	if _, err := c.repo.Recover(context.Background()); err != nil || len(before) == 0 {
+		return err
+	}
+	after, err := c.repo.Refs(stagedRefs)
+	if err != nil {
+		return err
+	}
+	var dead []object.Checksum
+	for name, commit := range before {
+		if _, alive := after[name]; !alive {
+			dead = append(dead, commit)
+		}
+	}
+	_, err = c.repo.Release(context.Background(), dead...)
 	return err
 }
 

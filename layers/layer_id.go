@@ -23,7 +23,9 @@ func checkLayerID(id string) error {
 func layerRef(id string) string { return "layer/" + escapeRef(id) }
 
 // stagedRef is the ref of a commit that no layer has yet.
-func stagedRef(stage string) string { return "staged/" + stage }
+func stagedRef(stage string) string { return stagedRefs + "/" + stage }
+
+const stagedRefs = "staged"
 
 // escapeRef writes an id in the characters that a ref may have, so that it can be read back.
 func escapeRef(id string) string {

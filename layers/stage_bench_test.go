@@ -106,3 +106,45 @@ func BenchmarkStageKnown(b *testing.B) {
 		b.StartTimer()
 	}
 }
+
+// BenchmarkContainer makes and removes a container's layer over chains of two lengths, and finds the chain.
+func BenchmarkContainer(b *testing.B) {
+	for _, depth := range []int{5, 400} {
+		b.Run(fmt.Sprint(depth), func(b *testing.B) {
+			c, err := layers.OpenCatalog(testfs.Mount(b, "ext4")+"/home", layers.Options{})
+			must(b, err)
+			defer c.Close()
+			parent := ""
+			for i := range depth {
+				id := fmt.Sprintf("%064d", i)
+				apply(b, c, id, parent, makeTar(b, file("x", id)))
+				parent = id
+			}
+			b.Run("chain", func(b *testing.B) {
+				for b.Loop() {
+					_, err := layers.Catalogs{c}.Chain(parent)
+					must(b, err)
+				}
+			})
+			b.Run("lowers", func(b *testing.B) {
+				chain, err := layers.Catalogs{c}.Chain(parent)
+				must(b, err)
+				for b.Loop() {
+					for _, l := range chain {
+						_, err := l.Lowers()
+						must(b, err)
+					}
+				}
+			})
+			b.Run("create-remove", func(b *testing.B) {
+				for b.Loop() {
+					_, err := c.Create("container", parent, layers.CreateOptions{ReadWrite: true})
+					must(b, err)
+					cleanup, err := c.Remove("container")
+					must(b, err)
+					must(b, cleanup())
+				}
+			})
+		})
+	}
+}
