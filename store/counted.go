@@ -121,10 +121,9 @@ func (r *root) compact() {
 	})
 }
 
-// strikeCounted strikes the candidates that commits of the index reach, other than those that are being released. Their
-// own counts are taken off, unless a ref names them.
+// strikeCounted strikes the candidates that commits of the index reach. A release has made it forget its own before.
 func (m *marker) strikeCounted() error {
-	if len(m.want) == 0 || len(m.counted) == 0 {
+	if len(m.want) == 0 || !m.asks {
 		return nil
 	}
 	return m.r.withIndex(func(x *index.Index) error {
@@ -160,7 +159,7 @@ func (m *marker) strikeCounted() error {
 
 // takeOff subtracts a commit that no ref names any more from the counts.
 func (m *marker) takeOff(x *index.Index, c object.Checksum, keys []index.Key, counts []int32) error {
-	if _, named := m.counted[c]; named {
+	if m.named(c) {
 		return nil
 	}
 	own, err := x.Keys(c)
@@ -176,31 +175,6 @@ func (m *marker) takeOff(x *index.Index, c object.Checksum, keys []index.Key, co
 		}
 	}
 	return nil
-}
-
-// forget ends a release: the index no longer counts the commits that are gone. A commit that a ref names again stays.
-func (r *root) forget(ctx context.Context, m *marker) error {
-	unlock, err := r.lockExclusive(ctx)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	if err := m.refresh(ctx); err != nil {
-		return err
-	}
-	return r.withIndex(func(x *index.Index) error {
-		for _, c := range m.own {
-			_, counted := m.counted[c]
-			_, walked := m.heads[c]
-			if counted || walked {
-				continue
-			}
-			if err := x.Forget(c); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }
 
 // reindex makes the index say what the refs say: it forgets commits that no ref names and counts those that it did not

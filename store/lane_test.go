@@ -279,7 +279,11 @@ func TestDamaged(t *testing.T) {
 	p := l.put("a", regular(0o644, 1000), "hello")
 	l.publish("layer/one", home+"/one")
 	path := r.Path() + "/objects/" + object.Name{Checksum: p.Checksum, Type: object.TypeFile}.LoosePath()
-	if err := os.Truncate(path, 3); err != nil {
+	fi, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Truncate(path, 3), os.Chtimes(path, fi.ModTime(), fi.ModTime())); err != nil {
 		t.Fatal(err)
 	}
 	for _, id := range []string{"two", "three"} {

@@ -23,7 +23,7 @@ import (
 // it; all others are.
 type marker struct {
 	r     *root
-	own   []object.Checksum        // the commits that are being released
+	own   []object.Checksum        // commits that are taken as gone, though the index still counts them
 	asks  bool                     // whether the index is asked
 	want  map[object.Name]struct{} // what may be garbage
 	order []object.Name            // the same in the order in which it was added
@@ -67,12 +67,32 @@ func (m *marker) garbage(n object.Name) bool {
 // refresh looks for refs that are new and strikes what they reach. Under the exclusive lock its answer is final. A ref
 // that cannot be read is an error: what it protects is not known.
 func (m *marker) refresh(ctx context.Context) error {
+	if err := m.look(ctx); err != nil {
+		return err
+	}
+	return m.strikeCounted()
+}
+
+// look is refresh without asking the index.
+func (m *marker) look(ctx context.Context) error {
 	for _, top := range rootDirs {
 		if err := m.refreshDir(ctx, top); err != nil {
 			return err
 		}
 	}
-	return m.strikeCounted()
+	return nil
+}
+
+// named tells if a ref named a commit at the last look, or reached it through others.
+func (m *marker) named(c object.Checksum) bool {
+	_, counted := m.counted[c]
+	_, walked := m.heads[c]
+	return counted || walked
+}
+
+// walk gives up asking the index: the next refresh walks all commits.
+func (m *marker) walk() {
+	m.asks, m.counted, m.dirs = false, map[object.Checksum]struct{}{}, map[string]*refDir{}
 }
 
 // refreshDir reads a directory of refs again if it has changed, or may have.

@@ -47,7 +47,7 @@ func (r *Repo) Release(ctx context.Context, commits ...object.Checksum) (Freed, 
 // is moved to the directory aside before anything that it needs goes, and each dirtree outlives what it names.
 func (r *root) release(ctx context.Context, aside string, commits []object.Checksum, freed *Freed) error {
 	m := r.newMarker()
-	m.own, m.asks = commits, true
+	m.asks = true
 	seen := map[object.Checksum]struct{}{}
 	for _, c := range commits {
 		n := object.Name{Checksum: c, Type: object.TypeCommit}
@@ -67,20 +67,49 @@ func (r *root) release(ctx context.Context, aside string, commits []object.Check
 			return fmt.Errorf("release %s: %w", c, err)
 		}
 	}
-	err := r.sweep(ctx, m, aside, freed)
+	err := r.setAside(ctx, m, commits, aside, freed)
+	if err == nil {
+		err = r.sweep(ctx, m, aside, freed)
+	}
 	var damaged *index.DamagedError
 	if errors.As(err, &damaged) {
-		m.asks, m.counted = false, map[object.Checksum]struct{}{}
-		m.dirs = map[string]*refDir{}
+		m.walk()
 		err = r.sweep(ctx, m, aside, freed)
 	}
 	if err != nil {
 		return err
 	}
-	if err := r.forget(ctx, m); err != nil && !errors.As(err, &damaged) {
+	r.compact()
+	return nil
+}
+
+// setAside takes the commits that no ref names out of the repository and out of the index, before anybody asks that what
+// else is garbage: of two removals at once that share an object, the one that asks last finds that nothing has it.
+func (r *root) setAside(ctx context.Context, m *marker, commits []object.Checksum, aside string, freed *Freed) error {
+	if err := m.look(ctx); err != nil {
 		return err
 	}
-	r.compact()
+	unlock, err := r.lockExclusive(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := m.look(ctx); err != nil {
+		return err
+	}
+	for _, c := range commits {
+		if m.named(c) {
+			continue
+		}
+		n := object.Name{Checksum: c, Type: object.TypeCommit}
+		if err := r.deleteObject(n, aside, freed); err != nil {
+			return err
+		}
+		delete(m.want, n)
+		if err := r.withIndex(func(x *index.Index) error { return x.Forget(c) }); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

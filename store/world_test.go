@@ -169,6 +169,7 @@ func (w *world) reopen() {
 		w.t.Fatal(err)
 	}
 	w.repo = r
+	w.check("before recovery") // ostree may look at any time
 	if _, err := r.Recover(context.Background()); err != nil {
 		w.t.Fatalf("recover: %v", err)
 	}
