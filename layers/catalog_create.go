@@ -12,7 +12,7 @@ import (
 // CreateOptions says what Create makes.
 type CreateOptions struct {
 	ReadWrite bool
-	// Chain is the parent and its ancestors, nearest first, as Catalogs.Chain returns them. It may be nil if they are all in this catalog.
+	// Chain is the parent and its ancestors, nearest first, as Catalogs.Chain returns them. It may be nil if the parent is in this catalog.
 	Chain []*Layer
 	// RootUID and RootGID own the root of a layer without a parent: the container's root on disk.
 	RootUID, RootGID uint32
@@ -40,14 +40,12 @@ func (c *Catalog) create(id, parent string, o CreateOptions) (*Layer, error) {
 	l := &Layer{ID: id, Parent: parent, ReadWrite: o.ReadWrite, catalog: c}
 	root := RootMeta{UID: o.RootUID, GID: o.RootGID, Mode: defaultRootMode}
 	if parent != "" {
-		chain, err := c.parents(parent, o.Chain)
+		p, err := c.parent(parent, o.Chain)
 		if err != nil {
 			return nil, err
 		}
-		for _, a := range chain {
-			l.Ancestors = append(l.Ancestors, a.ID)
-		}
-		if root, err = chain[0].rootMeta(); err != nil {
+		l.Ancestors = append([]string{p.ID}, p.Ancestors...)
+		if root, err = p.rootMeta(); err != nil {
 			return nil, err
 		}
 	}
@@ -66,15 +64,15 @@ func (c *Catalog) create(id, parent string, o CreateOptions) (*Layer, error) {
 	return l, nil
 }
 
-// parents checks that chain is that of parent, or finds it.
-func (c *Catalog) parents(parent string, chain []*Layer) ([]*Layer, error) {
+// parent takes the parent from its chain, or finds it here.
+func (c *Catalog) parent(id string, chain []*Layer) (*Layer, error) {
 	if len(chain) == 0 {
-		return Catalogs{c}.Chain(parent)
+		return c.Layer(id)
 	}
-	if chain[0].ID != parent {
-		return nil, fmt.Errorf("chain begins with %s, not with parent %s", chain[0].ID, parent)
+	if chain[0].ID != id || len(chain[0].Ancestors) != len(chain)-1 {
+		return nil, fmt.Errorf("not the chain of parent %s", id)
 	}
-	return chain, nil
+	return chain[0], nil
 }
 
 func (c *Catalog) makeDirs(l *Layer, root RootMeta) error {
