@@ -113,6 +113,29 @@ func TestChurn(t *testing.T) {
 	w.exact(t, ids)
 }
 
+// TestReleaseTogether removes layers that share everything at the same moment: the last one takes it all.
+func TestReleaseTogether(t *testing.T) {
+	w := newWorld(t, testfs.Mount(t, "ext4"))
+	for round := range 25 {
+		var wg sync.WaitGroup
+		for i := range 3 {
+			id := fmt.Sprintf("l%d-%d", round, i)
+			must(t, w.apply(id, StageOptions{}, append([]testFile{{name: "0", body: id}}, baseFiles...)...))
+		}
+		for i := range 3 {
+			wg.Go(func() {
+				if err := w.reap(fmt.Sprintf("l%d-%d", round, i)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if objects, lanes := w.count(); objects != 0 || lanes != 0 {
+			t.Fatalf("round %d: %d objects and %d lanes are left", round, objects, lanes)
+		}
+	}
+}
+
 // TestProcesses does the same with several processes, with ostree prune among them.
 func TestProcesses(t *testing.T) {
 	const rounds = 10
