@@ -1,5 +1,12 @@
 package driver
 
+// SetLink replaces the making of hardlinks, and returns what restores it.
+func SetLink(f func(old, name string) error) (restore func()) {
+	old := link
+	link = f
+	return func() { link = old }
+}
+
 // MountTable is mountTable for tests, with a kernel of their own.
 type MountTable struct{ t *mountTable }
 

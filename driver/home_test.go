@@ -100,6 +100,19 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
+// TestNoHardlinks stands for a filesystem that has none, of which this kernel has no writable one.
+func TestNoHardlinks(t *testing.T) {
+	defer driver.SetLink(func(string, string) error { return unix.EPERM })()
+	dir := t.TempDir()
+	_, err := driver.New(home(dir), options(dir))
+	if err == nil || driver.ClassOf(err) != driver.ClassFilesystem || !strings.Contains(err.Error(), "takes no hardlinks") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := os.Stat(home(dir)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a home was left behind: %v", err)
+	}
+}
+
 func TestQuotaIsRefused(t *testing.T) {
 	dir := testfs.Mount(t, "ext4")
 	if _, err := driver.New(home(dir), options(dir, "size=10g")); !errors.Is(err, driver.ErrNotSupported) {

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ostree-storage/ostree-storage/internal/graphroots"
 )
 
 const (
@@ -26,7 +28,11 @@ func PinnedStore(setting, graphroot, runroot string) string {
 	}
 	graphroot = realPath(graphroot)
 	runroot = realPath(runroot)
-	mount, ok := mountID(graphroot)
+	there := graphroot
+	for !exists(there) { // after a wipe it is where it was
+		there = filepath.Dir(there)
+	}
+	mount, ok := mountID(there)
 	if !ok {
 		return filepath.Join(filepath.Dir(graphroot), "pinned")
 	}
@@ -39,6 +45,29 @@ func PinnedStore(setting, graphroot, runroot string) string {
 		}
 		if dir == "/" {
 			return pinnedFallback
+		}
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil || path == "/" || path == "."
+}
+
+// registerWith notes in the pinned store that this graphroot uses it, so that unpinning an image asks this one first: layers that come in
+// now may get parents there. A pinned store that this user cannot write to is none that he can remove from.
+func (d *Driver) registerWith(others []additionalStore) {
+	for _, o := range others {
+		if !o.pinned || o.catalog == nil {
+			continue
+		}
+		for _, root := range []string{d.root, d.imageStore} {
+			if root == "" {
+				continue
+			}
+			if err := graphroots.Register(o.path, root, filepath.Dir(d.runHome)); err != nil {
+				debug("register %s with the pinned store %s: %v", root, o.path, err)
+			}
 		}
 	}
 }

@@ -58,6 +58,9 @@ func whyNoUpper(home string) error {
 	return fmt.Errorf("%w: %s cannot hold an upper directory of overlayfs", ErrFilesystem, home)
 }
 
+// link is os.Link, or a test's.
+var link = os.Link
+
 // tryHardlink makes and removes a hardlink in dir.
 func tryHardlink(dir string) error {
 	f, err := os.CreateTemp(dir, ".link-")
@@ -69,7 +72,7 @@ func tryHardlink(dir string) error {
 		return err
 	}
 	second := f.Name() + ".2"
-	if err := os.Link(f.Name(), second); err != nil {
+	if err := link(f.Name(), second); err != nil {
 		return fmt.Errorf("%w: %s takes no hardlinks: %w", ErrFilesystem, dir, err)
 	}
 	return os.Remove(second)

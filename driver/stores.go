@@ -95,6 +95,7 @@ func (d *Driver) openStores() (_ *stores, err error) {
 		}
 	}
 	s.all = append(s.own(), s.all...)
+	d.registerWith(s.others)
 	return s, nil
 }
 

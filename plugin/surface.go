@@ -44,6 +44,7 @@ func (s *surface[C, S]) GetTempDirRootDirs() []string { return nil }
 
 // Dedup finds nothing to do: equal files are one object from the moment they arrive.
 func (s *surface[C, S]) Dedup(graphdriver.DedupArgs) (graphdriver.DedupResult, error) {
+	s.d.Dedup()
 	return graphdriver.DedupResult{}, nil
 }
 

@@ -20,6 +20,7 @@ func imageStore(o graphdriver.Options) string { return o.ImageStore }
 
 // Dedup finds nothing to do: equal files are one object from the moment they arrive.
 func (s *surface) Dedup(graphdriver.DedupArgs) (graphdriver.DedupResult, error) {
+	s.d.Dedup()
 	return graphdriver.DedupResult{}, nil
 }
 

@@ -37,6 +37,7 @@ func (s *surface[C]) GetTempDirRootDirs() []string { return nil }
 
 // Dedup finds nothing to do: equal files are one object from the moment they arrive.
 func (s *surface[C]) Dedup(graphdriver.DedupArgs) (graphdriver.DedupResult, error) {
+	s.d.Dedup()
 	return graphdriver.DedupResult{}, nil
 }
 
