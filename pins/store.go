@@ -1,0 +1,175 @@
+package pins
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"go.podman.io/storage"
+	"go.podman.io/storage/types"
+	"golang.org/x/sys/unix"
+
+	"github.com/ostree-storage/ostree-storage/layers"
+)
+
+const driverName = "ostree"
+
+// Options say where the two stores are.
+type Options struct {
+	Path    string             // of the pinned store
+	Main    types.StoreOptions // the store that images are pinned from
+	Message func(string)       // gets what is to be said before and during long work; may be nil
+}
+
+// A Store is the pinned store, opened to be written. Only one process has it open so at a time.
+type Store struct {
+	o    Options
+	lock *os.File
+	own  storage.Store // the pinned store as containers/storage sees it
+	main storage.Store // opened by the first that needs it
+}
+
+// Open opens the pinned store; with create it is made if it does not exist. Otherwise the error matches ErrNoStore then. It waits for
+// another process that has it open. The caller must call Close.
+func Open(o Options, create bool) (_ *Store, err error) {
+	if o.Message == nil {
+		o.Message = func(string) {}
+	}
+	if err := checkPlace(o.Path, o.Main.GraphRoot, o.Main.RunRoot); err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(o.Path, driverName+"-images")); errors.Is(err, fs.ErrNotExist) {
+		if !create {
+			return nil, fmt.Errorf("%w at %s: nothing is pinned", ErrNoStore, o.Path)
+		}
+		if err := os.MkdirAll(o.Path, 0o700); err != nil {
+			return nil, fmt.Errorf("make the pinned store: %w", err)
+		}
+	}
+	s := &Store{o: o}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	if s.lock, err = lockFile(filepath.Join(o.Path, "pins.lock")); err != nil {
+		return nil, fmt.Errorf("lock the pinned store: %w", err)
+	}
+	if s.own, err = storage.GetStore(s.ownOptions()); err != nil {
+		return nil, fmt.Errorf("open the pinned store %s: %w", o.Path, err)
+	}
+	// The layer store makes its files when it is first used, and the driver hides a store without them.
+	if _, err := s.own.Layers(); err != nil {
+		return nil, fmt.Errorf("open the layers of the pinned store %s: %w", o.Path, err)
+	}
+	return s, nil
+}
+
+func lockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart}); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// Close closes both stores.
+func (s *Store) Close() error {
+	var errs []error
+	for _, st := range []storage.Store{s.main, s.own} {
+		if st == nil {
+			continue
+		}
+		if _, err := st.Shutdown(false); err != nil && !errors.Is(err, storage.ErrLayerUsedByContainer) {
+			errs = append(errs, err)
+		}
+		st.Free()
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Path returns the directory of the pinned store.
+func (s *Store) Path() string { return s.o.Path }
+
+// Repo returns the directory of the pinned store's repository.
+func (s *Store) Repo() string { return filepath.Join(s.o.Path, driverName, "repo") }
+
+// notInherited are the options of the main store that the pinned one does not take over.
+var notInherited = []string{"pinned_store", "imagestore", "additionalimagestore", "share_with", "sync", "store_label", "size", "inodes"}
+
+// keyOf returns an option's key without prefix.
+func keyOf(option string) string {
+	name, _, _ := strings.Cut(option, "=")
+	return name[strings.LastIndexByte(name, '.')+1:]
+}
+
+// ownOptions are the options for the pinned store.
+func (s *Store) ownOptions() types.StoreOptions {
+	o := types.StoreOptions{
+		GraphRoot:       s.o.Path,
+		RunRoot:         filepath.Join(s.o.Main.RunRoot, "ostree-pins"),
+		GraphDriverName: driverName,
+		UIDMap:          s.o.Main.UIDMap,
+		GIDMap:          s.o.Main.GIDMap,
+		PullOptions:     map[string]string{},
+	}
+	for _, option := range s.o.Main.GraphDriverOptions {
+		if !slices.Contains(notInherited, keyOf(option)) {
+			o.GraphDriverOptions = append(o.GraphDriverOptions, option)
+		}
+	}
+	o.GraphDriverOptions = append(o.GraphDriverOptions, "pinned_store=none", "sync=filesystem")
+	var share []string
+	for _, root := range []string{s.o.Main.GraphRoot, s.o.Main.ImageStore} {
+		if root == "" {
+			continue
+		}
+		home := filepath.Join(root, driverName)
+		if label, err := layers.StoreLabel(home); err == nil {
+			share = append(share, filepath.Join(home, "repo"))
+			if _, err := os.Stat(s.Repo()); errors.Is(err, fs.ErrNotExist) && label != "" {
+				o.GraphDriverOptions = append(o.GraphDriverOptions, "store_label="+label)
+			}
+		}
+	}
+	if len(share) > 0 {
+		o.GraphDriverOptions = append(o.GraphDriverOptions, "share_with="+strings.Join(share, ":"))
+	}
+	return o
+}
+
+// mainStore opens the store that images come from, without its pinned one.
+func (s *Store) mainStore() (storage.Store, error) {
+	if s.main != nil {
+		return s.main, nil
+	}
+	o := s.o.Main
+	o.GraphDriverName = driverName
+	o.GraphDriverOptions = nil
+	for _, option := range s.o.Main.GraphDriverOptions {
+		key := keyOf(option)
+		_, value, _ := strings.Cut(option, "=")
+		if key == "pinned_store" || key == "imagestore" && slices.Contains(strings.Split(value, ","), s.o.Path) {
+			continue
+		}
+		o.GraphDriverOptions = append(o.GraphDriverOptions, option)
+	}
+	o.GraphDriverOptions = append(o.GraphDriverOptions, "pinned_store=none")
+	main, err := storage.GetStore(o)
+	if err != nil {
+		return nil, fmt.Errorf("open store %s: %w", o.GraphRoot, err)
+	}
+	s.main = main
+	return main, nil
+}
