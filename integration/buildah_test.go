@@ -12,6 +12,7 @@ import (
 
 // Each verb of buildah: pull, from, run, copy, config, mount, diff of what it made, commit, push, rm, rmi.
 func TestBuildahVerbs(t *testing.T) {
+	t.Parallel()
 	buildah, set := programs.Find(t, "buildah"), fixtures.Require(t)
 	s := newStore(t, "ostree")
 	image := set.Need(t, "python")
@@ -54,6 +55,7 @@ func TestBuildahVerbs(t *testing.T) {
 
 // The Containerfile of podman's test gives the same image with overlay and with the driver.
 func TestBuildahBuild(t *testing.T) {
+	t.Parallel()
 	buildah, set := programs.Find(t, "buildah"), fixtures.Require(t)
 	ours, overlay := twoStores(t)
 	image := set.Need(t, "python")
@@ -63,11 +65,11 @@ func TestBuildahBuild(t *testing.T) {
 	for _, s := range []*programs.Store{ours, overlay} {
 		s.Run(buildah, "pull", "--quiet", "oci:"+image.Layout+":"+image.Ref())
 		s.Run(buildah, "tag", image.ID, image.Ref())
-		s.Run(buildah, "build", "--quiet", "--pull=never", "--layers", "--timestamp=1790000000", "-t", "localhost/built:1", context)
+		s.Run(buildah, "build", "--quiet", "--pull=never", "--layers", "--timestamp=1790000000", "--cap-add=CAP_MKNOD", "-t", "localhost/built:1", context)
 		ids = append(ids, s.Run(buildah, "inspect", "--type=image", "--format", "{{.FromImageID}} {{.OCIv1.RootFS.DiffIDs}}", "localhost/built:1"))
 		// A second build comes from the cache.
 		first := s.Run(buildah, "images", "--no-trunc", "--quiet", "localhost/built:1")
-		s.Run(buildah, "build", "--quiet", "--pull=never", "--layers", "--timestamp=1790000000", "-t", "localhost/built:1", context)
+		s.Run(buildah, "build", "--quiet", "--pull=never", "--layers", "--timestamp=1790000000", "--cap-add=CAP_MKNOD", "-t", "localhost/built:1", context)
 		if again := s.Run(buildah, "images", "--no-trunc", "--quiet", "localhost/built:1"); again != first {
 			t.Errorf("%s: the second build gives %s, the first gave %s", s.Driver, again, first)
 		}
@@ -77,9 +79,10 @@ func TestBuildahBuild(t *testing.T) {
 
 // skopeo copies in, out and between stores, and deletes.
 func TestSkopeo(t *testing.T) {
+	t.Parallel()
 	skopeo, set := programs.Find(t, "skopeo"), fixtures.Require(t)
 	ours, overlay := twoStores(t)
-	for _, image := range []fixtures.Image{set.Need(t, "web"), set.Need(t, "trixie"), set.Need(t, "busybox")} {
+	for _, image := range []fixtures.Image{set.Need(t, "trixie"), set.Need(t, "busybox"), set.Need(t, "tiny")} {
 		name := ours.Reference("localhost/" + image.Name + ":1")
 		ours.Run(skopeo, "copy", "--quiet", "oci:"+image.Layout+":"+image.Ref(), name)
 		if text := ours.Run(skopeo, "inspect", "--format", "{{.Layers}}", name); strings.Count(text, "sha256:") != len(image.Layers) {

@@ -16,7 +16,7 @@ import (
 // newStore makes a store on an ext4 filesystem of its own.
 func newStore(t *testing.T, driver string) *programs.Store {
 	t.Helper()
-	return programs.NewStore(t, filepath.Join(testfs.Mount(t, "ext4"), "store"), driver)
+	return programs.NewStore(t, filepath.Join(testfs.Mount(t, "ext4"), "s"), driver)
 }
 
 // twoStores makes a store with the driver and one with overlay, on one ext4 filesystem.

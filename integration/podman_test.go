@@ -14,6 +14,7 @@ import (
 
 // Images come in as archives and from layouts, and have overlay's IDs.
 func TestPodmanLoadAndPull(t *testing.T) {
+	t.Parallel()
 	podman, set := programs.Find(t, "podman"), fixtures.Require(t)
 	ours, overlay := twoStores(t)
 	full, tiny, hardlinks := set.Need(t, "full"), set.Need(t, "tiny"), set.Need(t, "busybox")
@@ -34,14 +35,17 @@ func TestPodmanLoadAndPull(t *testing.T) {
 	if !strings.Contains(ids[0], full.ID) {
 		t.Errorf("the images are\n%s\nwithout %s", ids[0], full.ID)
 	}
-	// Every file of the biggest image reads the same.
-	const list = `cd / && find bin etc home lib lib64 media mnt opt root sbin srv usr var -xdev -print0 | sort -z | xargs -0 stat -c '%n %F %a %u:%g %s %Y %t:%T'
-		find bin etc lib opt root sbin srv usr var -xdev -type f -print0 | sort -z | xargs -0 sha256sum`
+	// Every file of the biggest image reads the same; podman itself makes a few in etc.
+	const list = `cd / && find bin etc home lib lib64 media mnt opt root sbin srv usr var -xdev -mindepth 1 ! -path 'etc/host*' ! -path etc/mtab \
+			! -path etc/resolv.conf -print0 | sort -z >/tmp/names
+		xargs -0 stat -c '%n %F %a %u:%g %s %Y %t:%T' </tmp/names
+		find bin etc lib opt root sbin srv usr var -xdev -type f ! -path 'etc/host*' ! -path etc/resolv.conf -print0 | sort -z | xargs -0 sha256sum`
 	same(t, "content of the root", ours.Container(podman, full.ID, list), overlay.Container(podman, full.ID, list))
 }
 
 // A container reads, writes and removes; what it changed is what overlay says, and no object of the image changes.
 func TestPodmanRun(t *testing.T) {
+	t.Parallel()
 	podman, set := programs.Find(t, "podman"), fixtures.Require(t)
 	ours, overlay := twoStores(t)
 	image := set.Need(t, "web")
@@ -87,6 +91,7 @@ touch again
 `
 
 func TestPodmanBuild(t *testing.T) {
+	t.Parallel()
 	podman, set := programs.Find(t, "podman"), fixtures.Require(t)
 	ours, overlay := twoStores(t)
 	image := set.Need(t, "python")
@@ -97,7 +102,7 @@ func TestPodmanBuild(t *testing.T) {
 		pull(t, s, podman, image)
 		// With all times set to one second the layers, and so the image's ID, must be the same on every driver.
 		s.Run(podman, "build", "--quiet", "--pull=never", "--layers", "--timestamp=1790000000",
-			"--isolation=chroot", "-t", "localhost/built:1", context)
+			"--isolation=chroot", "--cap-add=CAP_MKNOD", "-t", "localhost/built:1", context)
 		ids = append(ids, s.Run(podman, "image", "inspect", "localhost/built:1", "--format", "{{.ID}} {{.RootFS.Layers}}"))
 		histories = append(histories, s.Run(podman, "history", "--no-trunc", "--format", "{{.CreatedBy}} {{.Size}}", "localhost/built:1"))
 		checkBuilt(t, s, podman)
@@ -130,14 +135,14 @@ RUN chmod -R g+w /opt/app && chmod 4755 /opt/app/module3.py
 RUN rm -rf /opt/app/__pycache__ && mkdir /opt/app/__pycache__ && echo new >/opt/app/__pycache__/only
 RUN ln /opt/app/module7.py /opt/app/hardlink && ln -s module7.py /opt/app/symlink
 RUN mkfifo /opt/fifo && mknod /opt/null c 1 3
-RUN dpkg --purge --force-depends e2fsprogs >/dev/null 2>&1
+RUN dpkg --purge --force-depends e2fsprogs >/dev/null 2>&1 && : >/var/log/dpkg.log
 RUN for n in $(seq 300); do echo $((n % 7)) >/var/lib/f$n; done
 RUN rm /var/lib/f1*
 COPY app/module0.py /opt/app/module9.py
 RUN python3 -c 'import os; os.setxattr("/opt/app/module9.py", "user.built", b"yes")'
 RUN rm -rf /etc/app
 RUN cat /opt/app/module*.py 2>/dev/null >/opt/app/all; true
-RUN find / -xdev -type f | wc -l >/count
+RUN n=$(find /usr /etc -xdev -type f | wc -l); echo $n >/count
 WORKDIR /opt/app
 CMD ["/bin/cat", "/opt/app/module6.py"]
 `)
@@ -148,26 +153,28 @@ func checkBuilt(t *testing.T, s *programs.Store, p programs.Program) {
 	t.Helper()
 	out := s.Container(p, "localhost/built:1", `
 		test ! -e /usr/share/doc; test ! -e /etc/app; test -d /opt/app/module2.py; test -f /opt/app/module2.py/inside
-		ls -A /opt/app/__pycache__; stat -c %h /opt/app/hardlink; stat -c %a:%U /opt/app/module3.py; readlink /opt/app/symlink
+		ls -A /opt/app/__pycache__; test /opt/app/hardlink -ef /opt/app/module7.py; stat -c %a:%U /opt/app/module3.py; readlink /opt/app/symlink
 		cat /opt/app/module5.py; test ! -e /opt/app/module1.py; test -p /opt/fifo; test -c /opt/null; ls /var/lib/f* | wc -l`)
-	if want := "only\n2\n4755:worker\nmodule7.py\nx = 0\n189"; out != want {
+	if want := "only\n4755:worker\nmodule7.py\nx = 0\n189"; out != want {
 		t.Errorf("%s: the built image shows\n%s\nwant\n%s", s.Driver, out, want)
 	}
 }
 
 // commit, diff, save and a load of what was saved.
 func TestPodmanCommitAndSave(t *testing.T) {
+	t.Parallel()
 	podman, set := programs.Find(t, "podman"), fixtures.Require(t)
 	ours, overlay := twoStores(t)
-	image := set.Need(t, "full")
+	image := set.Need(t, "web")
 	var committed []string
 	for _, s := range []*programs.Store{ours, overlay} {
 		pull(t, s, podman, image)
 		s.Run(podman, "run", "--name=c", "--network=none", image.ID, "/bin/sh", "-ec",
-			`rm -rf /usr/share/npm /srv/app/copy1; echo new >/srv/app/new; cp -a /srv/app/link1 /srv/x; touch -d @1790000000 /srv/app/new /srv/app /srv /usr/share`)
+			`rm -rf /usr/share/nginx /etc/nginx/nginx.conf; echo new >/srv/new; cp -a /etc/passwd /srv/x; mknod /srv/null c 1 3
+			touch -d @1790000000 /srv/new /srv/null /srv /etc/nginx /usr/share`)
 		id := s.Run(podman, "commit", "--quiet", "c", "localhost/committed:1")
 		committed = append(committed, sorted(s.Run(podman, "diff", id)))
-		s.Container(podman, id, "test ! -e /usr/share/npm && test ! -e /srv/app/copy1 && grep -q new /srv/app/new && test -c /srv/app/null")
+		s.Container(podman, id, "test ! -e /usr/share/nginx && test ! -e /etc/nginx/nginx.conf && grep -q new /srv/new && test -c /srv/null")
 
 		archive := filepath.Join(s.Dir, "saved.tar")
 		s.Run(podman, "save", "--quiet", "--format=oci-archive", "-o", archive, image.ID)
@@ -190,9 +197,10 @@ func TestPodmanCommitAndSave(t *testing.T) {
 
 // cp in both directions, and a mounted image.
 func TestPodmanCopyAndMount(t *testing.T) {
+	t.Parallel()
 	podman, set := programs.Find(t, "podman"), fixtures.Require(t)
 	s := newStore(t, "ostree")
-	image := set.Need(t, "full")
+	image := set.Need(t, "web")
 	pull(t, s, podman, image)
 	s.Run(podman, "create", "--name=c", "--network=none", image.ID, "cat", "/srv/in/app/module")
 	from := filepath.Join(s.Dir, "from")
@@ -202,8 +210,8 @@ func TestPodmanCopyAndMount(t *testing.T) {
 	if out := s.Run(podman, "start", "--attach", "c"); out != "copied in" {
 		t.Errorf("the container sees %q", out)
 	}
-	s.Run(podman, "cp", "c:/srv/app", filepath.Join(s.Dir, "out"))
-	if text, err := os.ReadFile(filepath.Join(s.Dir, "out", "copy9")); err != nil || string(text) != "same content\n" {
+	s.Run(podman, "cp", "c:/etc/nginx", filepath.Join(s.Dir, "out"))
+	if text, err := os.ReadFile(filepath.Join(s.Dir, "out", "nginx.conf")); err != nil || !strings.Contains(string(text), "worker_processes") {
 		t.Errorf("copied out: %q, %v", text, err)
 	}
 	mounted := s.Run(podman, "mount", "c")
@@ -213,7 +221,7 @@ func TestPodmanCopyAndMount(t *testing.T) {
 	s.Run(podman, "umount", "c")
 
 	root := s.Run(podman, "image", "mount", image.ID)
-	if text, err := os.ReadFile(filepath.Join(root, "etc/debian_version/major")); err != nil || string(text) != "12\n" {
+	if text, err := os.ReadFile(filepath.Join(root, "etc/debian_version")); err != nil || !strings.HasPrefix(string(text), "12.") {
 		t.Errorf("the mounted image has %q, %v", text, err)
 	}
 	if err := os.WriteFile(filepath.Join(root, "etc/written"), nil, 0o644); err == nil {
@@ -225,6 +233,7 @@ func TestPodmanCopyAndMount(t *testing.T) {
 
 // rmi gives back what an image took, and leaves what others need.
 func TestPodmanRemove(t *testing.T) {
+	t.Parallel()
 	podman, set := programs.Find(t, "podman"), fixtures.Require(t)
 	s := newStore(t, "ostree")
 	python, node := set.Need(t, "python"), set.Need(t, "node")
@@ -253,6 +262,7 @@ func TestPodmanRemove(t *testing.T) {
 
 // What a person sees: info, system df.
 func TestPodmanInfo(t *testing.T) {
+	t.Parallel()
 	podman, set := programs.Find(t, "podman"), fixtures.Require(t)
 	s := newStore(t, "ostree")
 	pull(t, s, podman, set.Need(t, "tiny"))

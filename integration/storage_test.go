@@ -13,6 +13,7 @@ import (
 
 // Both upstreams' commands: create, apply, mount, diff, changes, check, gc, delete.
 func TestContainersStorage(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"containers-storage", "containers-storage-legacy"} {
 		t.Run(name, func(t *testing.T) {
 			cli, set := programs.Find(t, name), fixtures.Require(t)

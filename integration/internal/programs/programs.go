@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -109,7 +110,7 @@ func (c Call) Exec(t testing.TB) Result {
 	ctx, cancel := context.WithTimeout(parent, limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, c.Path, c.Args...)
-	cmd.Env = append(os.Environ(), c.Env...)
+	cmd.Env = slices.DeleteFunc(append(os.Environ(), c.Env...), func(v string) bool { return strings.HasPrefix(v, "STORAGE_") })
 	cmd.Dir = c.Dir
 	cmd.Stdin = bytes.NewReader(c.Input)
 	var stdout, stderr bytes.Buffer

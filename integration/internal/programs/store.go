@@ -29,7 +29,9 @@ type Store struct {
 	Root    string // graphroot
 	RunRoot string
 	Options []string // --storage-opt values
-	env     []string
+	// FsckOnly leaves out of the examination what takes long with big images: checkouts and the copy.
+	FsckOnly bool
+	env      []string
 }
 
 // NewStore makes the roots for a driver in the new directory dir. At the end of the test its containers are removed,
@@ -50,7 +52,7 @@ func NewStore(t testing.TB, dir, driver string) *Store {
 	s.write(storage, "[storage]\ndriver = \""+driver+"\"\ngraphroot = \""+s.Root+"\"\nrunroot = \""+s.RunRoot+"\"\n")
 	s.env = []string{
 		"CONTAINERS_CONF=" + config, "CONTAINERS_STORAGE_CONF=" + storage, "TMPDIR=" + filepath.Join(dir, "tmp"),
-		"LC_ALL=C", "STORAGE_DRIVER=", "STORAGE_OPTS=", "BUILDAH_ISOLATION=chroot",
+		"LC_ALL=C", "BUILDAH_ISOLATION=chroot",
 	}
 	t.Cleanup(s.finish)
 	return s
@@ -129,12 +131,18 @@ func (s *Store) Container(p Program, image, script string) string {
 // Fails runs what must not work, and checks that the message says each of the words.
 func (s *Store) Fails(p Program, words []string, args ...string) Result {
 	s.t.Helper()
-	r := s.Try(p, args...)
+	return s.FailsCall(s.Call(p, args...), words)
+}
+
+// FailsCall is Fails for a call.
+func (s *Store) FailsCall(c Call, words []string) Result {
+	s.t.Helper()
+	r := c.Exec(s.t)
 	if r.Code == 0 {
 		s.t.Fatalf("this was to fail:\n%v", r)
 	}
 	for _, w := range words {
-		if !strings.Contains(r.Stderr, w) {
+		if !strings.Contains(r.Stderr+r.Stdout, w) { // the containers-storage command prints errors on standard output
 			s.t.Errorf("the message does not say %q:\n%v", w, r)
 		}
 	}
@@ -143,7 +151,11 @@ func (s *Store) Fails(p Program, words []string, args ...string) Result {
 
 // Reference is how skopeo and others name an image of this store.
 func (s *Store) Reference(name string) string {
-	return "containers-storage:[" + s.Driver + "@" + s.Root + "+" + s.RunRoot + "]" + name
+	options := ""
+	if len(s.Options) > 0 {
+		options = ":" + strings.Join(s.Options, ",")
+	}
+	return "containers-storage:[" + s.Driver + "@" + s.Root + "+" + s.RunRoot + options + "]" + name
 }
 
 // A layerRecord is a layer as containers/storage knows it.
