@@ -17,7 +17,9 @@ type Form interface {
 
 // Flat is the Form of a hardlink checkout. Files are links to the inodes in the layers' own `tree/`, so that hardlinks stay what they
 // are and no inode appears under two paths. Inodes of their own, whose link count is exact, are copied, and specials made anew.
-type Flat struct{}
+type Flat struct {
+	Copy bool // copy every inode, by reflink where the filesystem can: for a place where links are not wanted or not possible
+}
 
 // Flatten is Merge and Flat.Materialise.
 func Flatten(ctx context.Context, chain []*Layer, dst string) error {
@@ -29,7 +31,7 @@ func Flatten(ctx context.Context, chain []*Layer, dst string) error {
 }
 
 // Materialise implements Form.
-func (Flat) Materialise(ctx context.Context, m *Merged, dst string) error {
+func (form Flat) Materialise(ctx context.Context, m *Merged, dst string) error {
 	if err := os.Mkdir(dst, 0o700); err != nil {
 		return err
 	}
@@ -37,7 +39,7 @@ func (Flat) Materialise(ctx context.Context, m *Merged, dst string) error {
 	if err != nil {
 		return &os.PathError{Op: "open", Path: dst, Err: err}
 	}
-	f := &flattener{m: m, ctx: ctx, made: make(map[inodeID]nodeID)}
+	f := &flattener{m: m, ctx: ctx, copy: form.Copy, made: make(map[inodeID]nodeID)}
 	f.to = newTreeDirs(m.tree, root)
 	defer f.close()
 	if err := f.openLayers(); err != nil {
@@ -53,6 +55,7 @@ func (Flat) Materialise(ctx context.Context, m *Merged, dst string) error {
 type flattener struct {
 	m     *Merged
 	ctx   context.Context //nolint:containedctx // lives for one checkout
+	copy  bool
 	to    *treeDirs
 	lists []*store.Inodes // of the chain's layers
 	roots []int           // their tree/
@@ -172,7 +175,7 @@ func (f *flattener) first(dir int, name string, from, layer int) error {
 	if err := unix.Fstatat(from, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
-	if f.lists[layer].Contains(st.Ino) {
+	if !f.copy && f.lists[layer].Contains(st.Ino) {
 		err := unix.Linkat(from, name, dir, name, 0)
 		if err != unix.EMLINK {
 			return err

@@ -4,18 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 	"go.podman.io/storage"
-	"go.podman.io/storage/pkg/unshare"
-	"go.podman.io/storage/types"
 
-	_ "github.com/ostree-storage/ostree-storage/plugin" // the driver
+	"github.com/ostree-storage/ostree-storage/layers"
 )
-
-// driverName is the only driver that this program knows, whatever storage.conf says.
-const driverName = "ostree"
 
 // An app is one run of the program: where the store is, and how to answer.
 type app struct {
@@ -24,7 +18,11 @@ type app struct {
 	format        string // table or json
 	progress      string // auto, none or json
 	out, errOut   io.Writer
-	opened        storage.Store
+	answered      bool // a document was printed
+	code          int  // exit code of a run without an error
+
+	opened storage.Store
+	homes  layers.Catalogs // read-only, our own first
 }
 
 // run runs the program with the given arguments and returns its exit code.
@@ -35,90 +33,66 @@ func run(args []string, out, errOut io.Writer) int {
 	root.SetOut(out)
 	root.SetErr(errOut)
 	err := errors.Join(root.Execute(), a.close())
-	if err != nil {
-		fmt.Fprintf(errOut, "storagectl: %v\n", err)
+	if err == nil {
+		return a.code
 	}
-	return exitCode(err)
+	return a.fail(err)
 }
 
 // command makes the tree of commands.
 func (a *app) command() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "storagectl",
-		Short:         "Look at, check and keep the images of the ostree graph driver",
+		Use:   "storagectl",
+		Short: "Look at, check and keep the images of the ostree graph driver",
+		Long: `storagectl looks at, checks and keeps the images of the ostree graph driver.
+
+It opens the store that podman opens: storage.conf, --root, --runroot and --storage-opt mean what they mean there. The driver is
+always ostree. An ordinary user gets his own store, in his user namespace.
+
+IMAGE is a name as the store has it, or as podman would complete it (localhost/, docker.io/library/, :latest), an id, the beginning
+of an id, or a digest.
+
+Exit codes: 0 fine, 1 error, 2 damage found, 3 repaired, 4 refused, 5 no space, 6 busy.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			return a.checkFlags()
 		},
 	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return advise(err, "%s --help", c.CommandPath())
+	})
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.root, "root", "", "graphroot (default: as storage.conf says)")
 	flags.StringVar(&a.runroot, "runroot", "", "runroot (default: as storage.conf says)")
-	flags.StringArrayVar(&a.storageOpts, "storage-opt", nil, "an option of the driver, as key=value")
+	flags.StringArrayVar(&a.storageOpts, "storage-opt", nil, "an option of the driver, as key=value; may be repeated")
 	flags.StringVar(&a.format, "format", "table", "how to answer: table or json")
 	flags.StringVar(&a.progress, "progress", "auto", "progress of long work on standard error: auto, none or json")
-	root.AddCommand(a.statusCommand(), a.imagesCommand(), a.layersCommand(), a.versionCommand())
+	root.AddCommand(
+		a.statusCommand(), a.imagesCommand(), a.layersCommand(), a.duCommand(),
+		a.lsCommand(), a.catCommand(), a.showCommand(), a.logCommand(), a.diffCommand(),
+		a.checkoutCommand(), a.mountCommand(), a.umountCommand(),
+		a.gcCommand(),
+		a.pullCommand(), a.pushCommand(), a.copyCommand(),
+		a.manCommand(), a.versionCommand(),
+	)
+	for _, more := range moreCommands {
+		root.AddCommand(more(a))
+	}
 	return root
 }
 
+// moreCommands are commands that other files add.
+var moreCommands []func(*app) *cobra.Command
+
 func (a *app) checkFlags() error {
 	if a.format != "table" && a.format != "json" {
-		return fmt.Errorf("--format %s: use table or json", a.format)
+		format := a.format
+		a.format = "table"
+		return fmt.Errorf("--format %s: use table or json", format)
 	}
 	if a.progress != "auto" && a.progress != "none" && a.progress != "json" {
 		return fmt.Errorf("--progress %s: use auto, none or json", a.progress)
-	}
-	return nil
-}
-
-// options are the options with which containers/storage is opened: storage.conf's, then those of the command line.
-func (a *app) options() (types.StoreOptions, error) {
-	o, err := storage.DefaultStoreOptions()
-	if err != nil {
-		return o, fmt.Errorf("read storage.conf: %w", err)
-	}
-	o.GraphDriverName = driverName
-	if a.root != "" {
-		o.GraphRoot = a.root
-	}
-	if a.runroot != "" {
-		o.RunRoot = a.runroot
-	}
-	if len(a.storageOpts) > 0 {
-		o.GraphDriverOptions = a.storageOpts
-	}
-	return o, nil
-}
-
-// store opens the store, once. An ordinary user gets his own, inside a user namespace.
-func (a *app) store() (storage.Store, error) {
-	if a.opened != nil {
-		return a.opened, nil
-	}
-	if os.Geteuid() != 0 {
-		unshare.MaybeReexecUsingUserNamespace(false)
-	}
-	o, err := a.options()
-	if err != nil {
-		return nil, err
-	}
-	s, err := storage.GetStore(o)
-	if err != nil {
-		return nil, fmt.Errorf("open store %s: %w", o.GraphRoot, err)
-	}
-	a.opened = s
-	return s, nil
-}
-
-func (a *app) close() error {
-	if a.opened == nil {
-		return nil
-	}
-	s := a.opened
-	a.opened = nil
-	if _, err := s.Shutdown(false); err != nil && !errors.Is(err, storage.ErrLayerUsedByContainer) {
-		return fmt.Errorf("close store: %w", err)
 	}
 	return nil
 }

@@ -1,85 +1,211 @@
 package main
 
 import (
+	"errors"
 	"fmt"
-	"strings"
+	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"go.podman.io/storage"
+	"golang.org/x/sys/unix"
+
+	"github.com/ostree-storage/ostree-storage/store/object"
 )
 
 type imageAnswer struct {
 	ID       string   `json:"id"`
 	Names    []string `json:"names"`
+	Digests  []string `json:"digests"`
 	TopLayer string   `json:"top_layer"`
 	Layers   int      `json:"layers"`
-	ReadOnly bool     `json:"read_only"`
 	Created  string   `json:"created"`
+	ReadOnly bool     `json:"read_only"`
+	Pinned   bool     `json:"pinned"`
+	Size     int64    `json:"size"`
+	Shared   int64    `json:"shared"`
+	Unique   int64    `json:"unique"`
 }
+
+const sizesHelp = `SIZE is what the distinct regular files of the %[1]s take, each file object once, rounded up to blocks of 4096 bytes.
+UNIQUE is the part of SIZE that no other %[1]s has; SHARED is the rest. Sizes come from the commits' metadata: metadata objects, inodes
+of their own (under etc and var) and lanes are not in them. What a removal really frees is in "storagectl du".`
 
 func (a *app) imagesCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "images",
 		Short: "List the images of the store and of the additional stores",
-		Args:  cobra.NoArgs,
+		Long: "Lists the images of the store, of the additional stores and of the pinned one.\n\n" + fmt.Sprintf(sizesHelp, "image") + `
+PINNED images are in the pinned store: nothing that prunes, wipes or resets removes them.`,
+		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			s, err := a.store()
+			if gone, err := a.nothing(); gone || err != nil {
+				return errors.Join(err, a.answerIf(gone, []imageAnswer{}, imagesHeading))
+			}
+			answers, err := a.imageAnswers()
 			if err != nil {
 				return err
 			}
-			images, err := s.Images()
-			if err != nil {
-				return fmt.Errorf("list images: %w", err)
+			rows := make([]string, 0, len(answers))
+			for _, v := range answers {
+				rows = append(rows, row(short(v.ID), name(v.ID, v.Names), fmt.Sprint(v.Layers), size(v.Size), size(v.Shared), size(v.Unique), yes(v.Pinned)))
 			}
-			answers := make([]imageAnswer, 0, len(images))
-			rows := make([]string, 0, len(images))
-			for _, image := range images {
-				n := 0
-				for id := image.TopLayer; id != ""; n++ {
-					layer, err := s.Layer(id)
-					if err != nil {
-						return fmt.Errorf("layer of image %s: %w", image.ID, err)
-					}
-					id = layer.Parent
-				}
-				answers = append(answers, imageAnswer{image.ID, image.Names, image.TopLayer, n, image.ReadOnly, image.Created.UTC().Format("2006-01-02T15:04:05Z")})
-				rows = append(rows, row(short(image.ID), strings.Join(image.Names, " "), fmt.Sprint(n)))
-			}
-			return a.answer(answers, row("IMAGE", "NAMES", "LAYERS"), rows)
+			return a.answer(answers, imagesHeading, rows)
 		},
 	}
 }
 
-// short is what people type of an id.
-func short(id string) string { return id[:min(12, len(id))] }
+var imagesHeading = row("IMAGE", "NAMES", "LAYERS", "SIZE", "SHARED", "UNIQUE", "PINNED")
+
+// nothing tells if there is neither a graphroot nor a pinned store beside it, so that the answer is empty and nothing is made.
+func (a *app) nothing() (bool, error) {
+	root, exists, err := a.graphroot()
+	if err != nil || exists {
+		return false, err
+	}
+	_, err = os.Stat(filepath.Join(filepath.Dir(root), "pinned"))
+	return errors.Is(err, unix.ENOENT) && len(a.storageOpts) == 0, nil
+}
+
+func (a *app) answerIf(gone bool, empty any, heading string) error {
+	if !gone {
+		return nil
+	}
+	return a.answer(empty, heading, nil)
+}
+
+func (a *app) imageAnswers() ([]imageAnswer, error) {
+	images, err := a.images()
+	if err != nil {
+		return nil, err
+	}
+	tops := make([]string, len(images))
+	for i, k := range images {
+		tops[i] = k.TopLayer
+	}
+	u, err := a.usage(tops)
+	if err != nil {
+		return nil, err
+	}
+	owners := make([][]object.Checksum, len(images))
+	for i, top := range tops {
+		owners[i] = u.commitsOf(top)
+	}
+	shares := u.shares(owners)
+	answers := make([]imageAnswer, len(images))
+	for i, k := range images {
+		answers[i] = imageAnswer{
+			ID: k.ID, Names: append([]string{}, k.Names...), Digests: digests(&k.Image), TopLayer: k.TopLayer, Layers: len(u.chains[k.TopLayer]),
+			Created: stamp(k.Created), ReadOnly: !k.Own, Pinned: k.Pinned,
+			Size: shares[i].Size, Shared: shares[i].Size - shares[i].Unique, Unique: shares[i].Unique,
+		}
+	}
+	return answers, nil
+}
+
+func digests(image *storage.Image) []string {
+	out := []string{}
+	for _, d := range image.Digests {
+		out = append(out, d.String())
+	}
+	return out
+}
 
 type layerAnswer struct {
-	ID     string `json:"id"`
-	Parent string `json:"parent"`
-	DiffID string `json:"diff_id"`
-	Bytes  int64  `json:"bytes"`
+	ID       string   `json:"id"`
+	Parent   string   `json:"parent"`
+	DiffID   string   `json:"diff_id"`
+	Commit   string   `json:"commit"`
+	Entries  int64    `json:"entries"`
+	Images   []string `json:"images"`
+	ReadOnly bool     `json:"read_only"`
+	Pinned   bool     `json:"pinned"`
+	Size     int64    `json:"size"`
+	Shared   int64    `json:"shared"`
+	Unique   int64    `json:"unique"`
 }
+
+var layersHeading = row("LAYER", "PARENT", "IMAGES", "SIZE", "SHARED", "UNIQUE", "PINNED")
 
 func (a *app) layersCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "layers",
 		Short: "List the layers of the store and of the additional stores",
+		Long:  "Lists the layers, those of containers too.\n\n" + fmt.Sprintf(sizesHelp, "layer"),
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			s, err := a.store()
+			if gone, err := a.nothing(); gone || err != nil {
+				return errors.Join(err, a.answerIf(gone, []layerAnswer{}, layersHeading))
+			}
+			answers, err := a.layerAnswers()
 			if err != nil {
 				return err
 			}
-			layers, err := s.Layers()
-			if err != nil {
-				return fmt.Errorf("list layers: %w", err)
+			rows := make([]string, 0, len(answers))
+			for _, v := range answers {
+				rows = append(rows, row(short(v.ID), short(v.Parent), fmt.Sprint(len(v.Images)), size(v.Size), size(v.Shared), size(v.Unique), yes(v.Pinned)))
 			}
-			answers := make([]layerAnswer, 0, len(layers))
-			rows := make([]string, 0, len(layers))
-			for _, l := range layers {
-				answers = append(answers, layerAnswer{l.ID, l.Parent, l.UncompressedDigest.String(), l.UncompressedSize})
-				rows = append(rows, row(short(l.ID), short(l.Parent), size(l.UncompressedSize)))
-			}
-			return a.answer(answers, row("LAYER", "PARENT", "SIZE"), rows)
+			return a.answer(answers, layersHeading, rows)
 		},
 	}
+}
+
+func (a *app) layerAnswers() ([]layerAnswer, error) {
+	s, err := a.store()
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.Layers()
+	if err != nil {
+		return nil, fmt.Errorf("list layers: %w", err)
+	}
+	images, err := a.images()
+	if err != nil {
+		return nil, err
+	}
+	byID, err := layersOf(s)
+	if err != nil {
+		return nil, err
+	}
+	users := map[string][]string{}
+	pinned := map[string]bool{}
+	for _, k := range images {
+		for id := k.TopLayer; id != "" && byID[id] != nil; id = byID[id].Parent {
+			users[id] = append(users[id], k.ID)
+			pinned[id] = pinned[id] || k.Pinned
+		}
+	}
+	var ids []string
+	for _, l := range list {
+		if byID[l.ID] != nil {
+			ids = append(ids, l.ID)
+		}
+		delete(byID, l.ID) // an id that two stores have is listed once
+	}
+	if byID, err = layersOf(s); err != nil {
+		return nil, err
+	}
+	u, err := a.usage(ids)
+	if err != nil {
+		return nil, err
+	}
+	owners := make([][]object.Checksum, len(ids))
+	for i, id := range ids {
+		if l := u.chains[id][0]; l.Applied() {
+			owners[i] = []object.Checksum{l.Commit}
+		}
+	}
+	shares := u.shares(owners)
+	answers := make([]layerAnswer, len(ids))
+	for i, id := range ids {
+		l, own := byID[id], u.chains[id][0]
+		answers[i] = layerAnswer{
+			ID: id, Parent: l.Parent, DiffID: l.UncompressedDigest.String(), Entries: own.Entries, Images: append([]string{}, users[id]...),
+			ReadOnly: l.ReadOnly, Pinned: pinned[id], Size: shares[i].Size, Shared: shares[i].Size - shares[i].Unique, Unique: shares[i].Unique,
+		}
+		if own.Applied() {
+			answers[i].Commit = own.Commit.String()
+		}
+	}
+	return answers, nil
 }

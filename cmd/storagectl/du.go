@@ -1,0 +1,286 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ostree-storage/ostree-storage/store"
+	"github.com/ostree-storage/ostree-storage/store/object"
+)
+
+// A part is one line of du's answer by image, layer, directory or owner.
+type part struct {
+	Name   string   `json:"name"`
+	Names  []string `json:"names"`
+	Size   int64    `json:"size"`
+	Shared int64    `json:"shared"`
+	Unique int64    `json:"unique"`
+	Frees  *int64   `json:"frees,omitempty"`
+	UsedBy []string `json:"used_by"`
+}
+
+type freesAnswer struct {
+	Total    int64 `json:"total"`
+	Data     int64 `json:"data"`
+	Lanes    int64 `json:"lanes"`
+	Private  int64 `json:"private"`
+	Metadata int64 `json:"metadata"`
+	Records  int64 `json:"records"`
+	Objects  int64 `json:"objects"`
+	Layers   int   `json:"layers"`
+}
+
+type duAnswer struct {
+	Images []string    `json:"images"`
+	Frees  freesAnswer `json:"frees"`
+	By     string      `json:"by"`
+	Parts  []part      `json:"parts"`
+	Lanes  lanesAnswer `json:"lanes"`
+	Common [][]int64   `json:"common"`
+}
+
+type lanesAnswer struct {
+	Count  int64 `json:"count"`
+	Unused int64 `json:"unused"`
+	Bytes  int64 `json:"bytes"`
+}
+
+const duHelp = `Says what images take, and exactly what removing them frees.
+
+FREES is what df shows after all the given images (without any: all images) are removed together: the blocks of every inode that
+loses its last name. It is measured on the filesystem, for the layers that would go, not estimated:
+  data      file objects that no other layer, container, ref or pinned store has
+  lanes     further inodes of file objects, which exist because two files differ in time or are in one root twice
+  private   inodes that only one layer has: files under etc and var, empty files, devices
+  metadata  commits, dirtrees, dirmetas, refs and directories that go
+  records   what containers/storage keeps of images and layers: manifests, configs, tar-splits
+FREES differs from df by the filesystem's own rounding: less than 64 KiB a layer (directories of the repository and the index do not
+shrink at once), and on btrfs and xfs by metadata that they keep outside of files. An image that a container uses frees nothing: it
+cannot be removed. A reflinked lane counts with its blocks, though they may be shared.
+
+SIZE, SHARED and UNIQUE are those of "storagectl images", for the parts named by --by. A part that is one image or layer has its own
+FREES, if it alone were removed; the parts do not add up, because what two of them share goes only with the second.`
+
+func (a *app) duCommand() *cobra.Command {
+	by := "image"
+	c := &cobra.Command{
+		Use:   "du [IMAGE...]",
+		Short: "Say what images take, and what removing them frees",
+		Long:  duHelp,
+		RunE:  func(_ *cobra.Command, args []string) error { return a.du(args, by) },
+	}
+	c.Flags().StringVar(&by, "by", by, "divide by image, layer, directory or owner")
+	return c
+}
+
+func (a *app) du(args []string, by string) error {
+	if !slices.Contains([]string{"image", "layer", "directory", "owner"}, by) {
+		return advise(fmt.Errorf("--by %s: use image, layer, directory or owner", by), "storagectl du --help")
+	}
+	if gone, err := a.nothing(); gone && len(args) == 0 || err != nil {
+		if err == nil {
+			err = a.answer(duAnswer{Images: []string{}, By: by, Parts: []part{}, Common: [][]int64{}}, duHeading(by), nil)
+		}
+		return err
+	}
+	d, err := a.newDisk()
+	if err != nil {
+		return err
+	}
+	set := d.images
+	if len(args) > 0 {
+		set = nil
+		for _, arg := range args {
+			k, err := a.image(arg)
+			if err != nil {
+				return err
+			}
+			if i := slices.IndexFunc(set, func(o *knownImage) bool { return o.ID == k.ID }); i < 0 {
+				set = append(set, k)
+			}
+		}
+	}
+	v := duAnswer{Images: []string{}, By: by, Parts: []part{}}
+	for _, k := range set {
+		v.Images = append(v.Images, k.ID)
+	}
+	if v.Frees, err = d.frees(set); err != nil {
+		return err
+	}
+	use, err := d.homes[0].Repo().LaneUse(context.Background())
+	if err != nil {
+		return err
+	}
+	v.Lanes = lanesAnswer{use.Lanes, use.Unused, use.Bytes}
+	if err := d.parts(&v, set, by); err != nil {
+		return err
+	}
+	return a.answerDu(&v, set)
+}
+
+func duHeading(by string) string {
+	return row(strings.ToUpper(by), "SIZE", "SHARED", "UNIQUE", "FREES")
+}
+
+func (a *app) answerDu(v *duAnswer, set []*knownImage) error {
+	var rows []string
+	for _, p := range v.Parts {
+		frees := "-"
+		switch {
+		case len(p.UsedBy) > 0:
+			frees = "in use by " + strings.Join(p.UsedBy, ", ")
+		case p.Frees != nil:
+			frees = size(*p.Frees)
+		}
+		title := printable(p.Name)
+		if v.By == "image" || v.By == "layer" {
+			title = name(p.Name, p.Names)
+		}
+		rows = append(rows, row(title, size(p.Size), size(p.Shared), size(p.Unique), frees))
+	}
+	if err := a.answer(v, duHeading(v.By), rows); err != nil {
+		return err
+	}
+	a.say("\nRemoving %s together frees %s: data %s, lanes %s, private %s, metadata %s, records %s.", count(len(set), "image"),
+		size(v.Frees.Total), size(v.Frees.Data), size(v.Frees.Lanes), size(v.Frees.Private), size(v.Frees.Metadata), size(v.Frees.Records))
+	a.say("Lanes of the whole store: %d, %s (%d unused).", v.Lanes.Count, size(v.Lanes.Bytes), v.Lanes.Unused)
+	if v.By == "image" && len(v.Common) > 1 {
+		a.picture(v, set)
+	}
+	return nil
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// picture draws who shares what with whom: a bar for each pair, as long as the part of the smaller one that they have in common.
+func (a *app) picture(v *duAnswer, set []*knownImage) {
+	const width = 20
+	a.say("\nWho shares what with whom (a full bar: all of the row's image):")
+	for i := range v.Common {
+		a.say("%s  %s", name(set[i].ID, set[i].Names), size(v.Common[i][i]))
+		for j := range v.Common {
+			if i == j || v.Common[i][j] == 0 {
+				continue
+			}
+			full := int(v.Common[i][j] * width / max(v.Common[i][i], 1))
+			a.say("  %s%s %8s  %s", strings.Repeat("█", full), strings.Repeat("░", width-full), size(v.Common[i][j]), name(set[j].ID, set[j].Names))
+		}
+	}
+}
+
+// frees is what removing the images together frees.
+func (d *disk) frees(set []*knownImage) (freesAnswer, error) {
+	var free []*knownImage
+	for _, k := range set {
+		if k.Own && len(d.usedBy[k.ID]) == 0 {
+			free = append(free, k)
+		}
+	}
+	ids := d.goingLayers(free)
+	v := freesAnswer{Layers: len(ids)}
+	byHome := map[int][]string{}
+	for _, id := range ids {
+		for i, c := range d.homes[:d.own] {
+			if c.Exists(id) {
+				byHome[i] = append(byHome[i], id)
+			}
+		}
+	}
+	var sum store.Frees
+	for i, ids := range byHome {
+		f, err := d.homes[i].Frees(context.Background(), ids)
+		if err != nil {
+			return v, advise(err, "storagectl check")
+		}
+		sum.Data += f.Data
+		sum.Lanes += f.Lanes
+		sum.Private += f.Private
+		sum.Metadata += f.Metadata
+		sum.Objects += f.Objects
+	}
+	v.Data, v.Lanes, v.Private, v.Metadata, v.Objects = sum.Data, sum.Lanes, sum.Private, sum.Metadata, sum.Objects
+	v.Records = d.records(free, ids)
+	v.Total = sum.Sum() + v.Records
+	return v, nil
+}
+
+// goingLayers are the layers that containers/storage removes with the images: those of our own store that nothing else needs.
+func (d *disk) goingLayers(set []*knownImage) []string {
+	var candidates []string
+	mine := map[string]bool{}
+	for _, k := range set {
+		for _, top := range append([]string{k.TopLayer}, k.MappedTopLayers...) {
+			for id := top; id != "" && d.layers[id] != nil && !mine[id]; id = d.layers[id].Parent {
+				mine[id] = true
+				candidates = append(candidates, id)
+			}
+		}
+	}
+	needed := map[string]bool{}
+	need := func(id string) {
+		for ; id != "" && !needed[id] && d.layers[id] != nil; id = d.layers[id].Parent {
+			needed[id] = true
+		}
+	}
+	for id := range d.layers {
+		if !mine[id] {
+			need(id)
+		}
+	}
+	for _, k := range d.images {
+		if k.Own && !slices.ContainsFunc(set, func(o *knownImage) bool { return o.ID == k.ID }) {
+			need(k.TopLayer)
+			for _, id := range k.MappedTopLayers {
+				need(id)
+			}
+		}
+	}
+	for _, c := range d.containers {
+		need(c.LayerID)
+	}
+	return slices.DeleteFunc(candidates, func(id string) bool { return needed[id] || d.layers[id].ReadOnly })
+}
+
+// parts divides the images' bytes.
+func (d *disk) parts(v *duAnswer, set []*knownImage, by string) error {
+	switch by {
+	case "directory", "owner":
+		return d.partsWithin(v, set, by)
+	case "layer":
+		return d.partsByLayer(v, set)
+	}
+	owners := make([][]object.Checksum, len(d.images))
+	for i, k := range d.images {
+		owners[i] = d.use.commitsOf(k.TopLayer)
+	}
+	shares := d.use.shares(owners)
+	var chosen [][]object.Checksum
+	for i, k := range d.images {
+		if !slices.Contains(set, k) && !slices.ContainsFunc(set, func(o *knownImage) bool { return o.ID == k.ID }) {
+			continue
+		}
+		p := part{Name: k.ID, Names: append([]string{}, k.Names...), Size: shares[i].Size, Shared: shares[i].Size - shares[i].Unique, Unique: shares[i].Unique, UsedBy: append([]string{}, d.usedBy[k.ID]...)}
+		if k.Own {
+			f, err := d.frees([]*knownImage{k})
+			if err != nil {
+				return err
+			}
+			p.Frees = &f.Total
+		}
+		v.Parts = append(v.Parts, p)
+	}
+	for _, k := range set {
+		chosen = append(chosen, d.use.commitsOf(k.TopLayer))
+	}
+	v.Common = d.use.common(chosen)
+	return nil
+}
