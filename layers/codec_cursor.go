@@ -7,10 +7,9 @@ import (
 
 // A cursor reads numbers and strings from one value of the metadata. After the first fault it returns zeros and keeps the fault.
 type cursor struct {
-	key  string
-	b    []byte
-	left int
-	err  error
+	key string
+	b   []byte
+	err error
 }
 
 func newCursor(key string, b []byte) cursor { return cursor{key: key, b: b} }

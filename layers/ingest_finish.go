@@ -14,8 +14,7 @@ type finisher struct {
 	*ingest
 	dirmetas map[metaID]object.Checksum
 	settled  map[metaID]meta // as the filesystem has them
-	whiteout *object.Checksum
-	loose    *store.Placed // the whiteouts' object
+	loose    *store.Placed   // the whiteouts' object
 }
 
 // finish stages the commit of the tree.
