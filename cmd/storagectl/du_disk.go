@@ -208,4 +208,3 @@ func partOf(e *layers.Entry, l *layers.Layer, by string) (string, error) {
 }
 
 func isRegular(mode uint32) bool { return mode&unix.S_IFMT == unix.S_IFREG }
-

@@ -110,7 +110,9 @@ func (a *app) image(arg string) (*knownImage, error) {
 		func(k *knownImage) bool { return slices.Contains(k.Names, completed("localhost/"+arg)) },
 		func(k *knownImage) bool { return slices.Contains(k.Names, completed(arg)) },
 		func(k *knownImage) bool { return hasDigest(k, arg) },
-		func(k *knownImage) bool { return isShortID(arg) && strings.HasPrefix(k.ID, strings.TrimPrefix(arg, "sha256:")) },
+		func(k *knownImage) bool {
+			return isShortID(arg) && strings.HasPrefix(k.ID, strings.TrimPrefix(arg, "sha256:"))
+		},
 		func(k *knownImage) bool { return hasSuffix(k, arg) },
 	} {
 		var found []*knownImage

@@ -141,4 +141,3 @@ func (a *app) mounts() error {
 	}
 	return a.answer(answers, "", rows)
 }
-

@@ -13,4 +13,6 @@ func (a *app) pull(*transfer, string, string) error { return advise(errNoTranspo
 
 func (a *app) push(*transfer, string, string) error { return advise(errNoTransports, "make build") }
 
-func (a *app) copyImage(*transfer, string, string) error { return advise(errNoTransports, "make build") }
+func (a *app) copyImage(*transfer, string, string) error {
+	return advise(errNoTransports, "make build")
+}
