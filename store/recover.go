@@ -39,7 +39,7 @@ func (r *Repo) Recover(ctx context.Context) ([]Leftover, error) {
 		}
 	}
 	stages, err := r.root.recoverEach(ctx, stagingDir, "stage", func(name string, _ int) error {
-		return r.root.dropStage(name)
+		return r.root.dropStage(ctx, name)
 	})
 	out = append(out, stages...)
 	if err != nil {

@@ -67,6 +67,11 @@ func (r *root) release(ctx context.Context, aside string, commits []object.Check
 			return fmt.Errorf("release %s: %w", c, err)
 		}
 	}
+	return r.releaseMarked(ctx, m, commits, aside, freed)
+}
+
+// releaseMarked deletes the marker's candidates and the commits.
+func (r *root) releaseMarked(ctx context.Context, m *marker, commits []object.Checksum, aside string, freed *Freed) error {
 	err := r.setAside(ctx, m, commits, aside, freed)
 	if err == nil {
 		err = r.sweep(ctx, m, aside, freed)

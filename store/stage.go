@@ -149,12 +149,13 @@ func (s *Stage) Path() string { return s.dir.Name() }
 // Name returns the stage's own name, unique in the repository.
 func (s *Stage) Name() string { return s.name }
 
-// Close removes what is left of the stage, and the ref staged/<name> if it is still there.
+// Close removes what is left of the stage. What was published under the ref staged/<name>, and is still called that, or
+// was published halfway, goes too.
 func (s *Stage) Close() error {
 	if s.dir == nil {
 		return nil
 	}
-	err := s.r.dropStage(s.name)
+	err := s.r.dropStage(context.Background(), s.name)
 	s.leave()
 	return err
 }
@@ -171,21 +172,6 @@ func (s *Stage) leave() {
 		unix.Close(s.lock)
 		s.lock = -1
 	}
-}
-
-// dropStage removes a stage's ref and its directory. The caller holds the stage's lock.
-func (r *root) dropStage(name string) error {
-	var st unix.Stat_t
-	ref := stagedRefs + name
-	if lstat(int(r.heads.Fd()), ref, &st) == nil {
-		if err := (&Names{r}).DeleteRef(ref); err != nil {
-			return err
-		}
-	}
-	if err := r.removeAll(stagingDir, name); err != nil {
-		return fmt.Errorf("remove stage: %w", err)
-	}
-	return nil
 }
 
 // spareName returns a name in .objects that nothing else uses.

@@ -182,8 +182,16 @@ func (w *world) reopen() {
 
 // drop removes what upper layers leave behind when a layer was not finished.
 func (w *world) drop(id string) {
-	if _, err := w.repo.Ref("layer/" + id); errors.Is(err, os.ErrNotExist) {
-		os.RemoveAll(w.home + "/" + id)
+	w.t.Helper()
+	if _, err := w.repo.Ref("layer/" + id); !errors.Is(err, os.ErrNotExist) {
+		return
+	}
+	home, err := os.Open(w.home)
+	must(w.t, err)
+	defer home.Close()
+	t, err := w.repo.MoveToTrash(home, id)
+	if !errors.Is(err, os.ErrNotExist) {
+		must(w.t, errors.Join(err, t.Remove()))
 	}
 }
 
