@@ -53,8 +53,16 @@ func TestAdditionalStore(t *testing.T) {
 			s := openStore(t, dir, func(o *storage.StoreOptions) { o.GraphDriverOptions = option(filepath.Join(other, "root")) })
 			useAdditional(t, s)
 			closeStore(t, s)
-			if after := listing(t, other); !slices.Equal(before, after) {
-				t.Errorf("the read-only store changed from\n%q to\n%q", before, after)
+			after := listing(t, other)
+			for _, line := range before {
+				if !slices.Contains(after, line) {
+					t.Errorf("the read-only store had %s", line)
+				}
+			}
+			for _, line := range after {
+				if !slices.Contains(before, line) {
+					t.Errorf("the read-only store has now %s", line)
+				}
 			}
 			fsck(t, filepath.Join(other, "root", driver.Name, "repo"))
 		})
@@ -117,6 +125,9 @@ func listing(t *testing.T, dir string) []string {
 	err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
 		if err != nil {
 			return err
+		}
+		if filepath.Base(path) == "graphroots" {
+			return filepath.SkipDir // who uses a pinned store is written there
 		}
 		fi, err := os.Lstat(path)
 		if err != nil {
