@@ -136,12 +136,16 @@ func (s *Stage) publishFile(dir int, name string, p *Placed, touched *[256]bool)
 	if st.Ino == mine.Ino {
 		return nil
 	}
+	n := p.Lane
 	if s.same(mine, &st, p) {
 		if done, err := s.relink(dir, name, mine, spot{dir: objects, name: path, ino: st.Ino}, laneID{}); done || err != nil {
 			return err
 		}
+		// The object is lane 0 of this time. Files are published in another order than they claimed their numbers in: one that
+		// claimed 0 takes the number of the one that became the object.
+		n = max(n, 1)
 	}
-	return s.publishLane(dir, name, p, mine)
+	return s.publishLane(dir, name, p, mine, n)
 }
 
 func (s *Stage) inTree(dir int, name string) (*unix.Stat_t, error) {
@@ -159,11 +163,11 @@ func (s *Stage) same(mine, other *unix.Stat_t, p *Placed) bool {
 // inodes beyond are then only this tree's.
 const maxLanes = 1 << 20
 
-// publishLane makes the inode a lane: under its own number if that is free or its inode full, else it gives way to the
+// publishLane makes the inode a lane: under the number n if that is free or its inode full, else it gives way to the
 // inode that has the number, else under the next.
-func (s *Stage) publishLane(dir int, name string, p *Placed, mine *unix.Stat_t) error {
+func (s *Stage) publishLane(dir int, name string, p *Placed, mine *unix.Stat_t, n uint32) error {
 	lanes := int(s.r.lanes.Fd())
-	for n := p.Lane; n < maxLanes; n++ {
+	for ; n < maxLanes; n++ {
 		id := laneID{p.Checksum, s.laneTime(p.MTime), n}
 		file := id.path()
 		err := s.r.link(dir, name, lanes, file)
