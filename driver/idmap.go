@@ -18,8 +18,8 @@ func (d *Driver) SupportsShifting(m Mappings) bool {
 	if os.Getenv("_CONTAINERS_OVERLAY_DISABLE_IDMAP") == "yes" || !d.features.IDMap {
 		return false
 	}
-	_, err := idMapOf(m)
-	return err == nil
+	idMap, err := idMapOf(m)
+	return err == nil && (m.Empty() || idMap.Validate() == nil)
 }
 
 // idMapOf turns mappings into those of a mount.
@@ -93,7 +93,11 @@ func (d *Driver) UpdateLayerIDMap(id string, from, to Mappings, _ string) error 
 	if isMapped(l.Layer) {
 		return fmt.Errorf("change the owners of layer %q: that was done before: %w", id, layers.ErrExists)
 	}
-	if err := d.copyMapped(l, from, to); err != nil {
+	cost, err := d.copyMapped(l, from, to)
+	if err == nil {
+		err = cost.write(l.Layer)
+	}
+	if err != nil {
 		return fmt.Errorf("change the owners of layer %q: %w", id, err)
 	}
 	if err := os.Rename(l.DiffDir(), mappedDir(l.Layer)); err != nil {
@@ -109,34 +113,45 @@ func (d *Driver) UpdateLayerIDMap(id string, from, to Mappings, _ string) error 
 	if err := os.RemoveAll(l.WorkDir()); err != nil {
 		return err
 	}
-	return os.Mkdir(l.WorkDir(), 0o700)
+	if err := os.Mkdir(l.WorkDir(), 0o700); err != nil {
+		return err
+	}
+	if d.settings.Sync == SyncNone {
+		return nil
+	}
+	return l.catalog.Repo().Sync()
 }
 
-// copyMapped mounts a layer for writing, at a place of its own, and changes every owner in it.
-func (d *Driver) copyMapped(l found, from, to Mappings) (err error) {
+// copyMapped mounts a layer for writing, at a place of its own, and changes every owner in it. It returns what that took.
+func (d *Driver) copyMapped(l found, from, to Mappings) (cost mappedCost, err error) {
 	m, err := d.spec(l, Mappings{}, false)
 	if err != nil {
-		return err
+		return cost, err
 	}
 	v, err := d.newView()
 	if err != nil {
-		return err
+		return cost, err
 	}
 	defer func() { err = errors.Join(err, v.Close()) }()
 	m.Target = v.path
 	if err := m.Do(); err != nil {
-		return err
+		return cost, err
 	}
-	return filepath.WalkDir(v.path, func(path string, _ os.DirEntry, err error) error {
+	f, err := l.catalog.Repo().Features()
+	if err != nil {
+		return cost, err
+	}
+	cost.Reflink = f.Reflink
+	return cost, filepath.WalkDir(v.path, func(path string, _ os.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		return remap(path, from, to)
+		return remap(path, from, to, &cost)
 	})
 }
 
 // remap changes the owner of one file, and restores what that takes away: setuid and setgid, and file capabilities.
-func remap(path string, from, to Mappings) error {
+func remap(path string, from, to Mappings, cost *mappedCost) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(path, &st); err != nil {
 		return &os.PathError{Op: "lstat", Path: path, Err: err}
@@ -148,6 +163,10 @@ func remap(path string, from, to Mappings) error {
 	}
 	if uid == int(st.Uid) && gid == int(st.Gid) {
 		return nil
+	}
+	cost.Entries++
+	if st.Mode&unix.S_IFMT == unix.S_IFREG {
+		cost.Bytes += st.Blocks * 512
 	}
 	var capability [64]byte
 	n, capErr := unix.Lgetxattr(path, "security.capability", capability[:])

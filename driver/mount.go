@@ -24,7 +24,9 @@ func (d *Driver) chain(id string) ([]*layers.Layer, error) {
 }
 
 // mappedDir returns the directory that holds what is below a layer with other owners, if UpdateLayerIDMap made one.
-func mappedDir(l *layers.Layer) string { return filepath.Join(l.Dir(), "mapped") }
+func mappedDir(l *layers.Layer) string { return filepath.Join(l.Dir(), mappedName) }
+
+const mappedName = "mapped"
 
 func isMapped(l *layers.Layer) bool { return isDir(mappedDir(l)) }
 
@@ -116,7 +118,18 @@ func (d *Driver) mount(l found, o MountOptions, target string) error {
 	m.Target = target
 	m.Extra = extra
 	m.Volatile = o.Volatile && !readOnly && d.features.Volatile
+	if m.Work != "" {
+		if err := forgetVolatile(m.Work); err != nil {
+			return err
+		}
+	}
 	return m.Do()
+}
+
+// forgetVolatile removes the mark that a volatile mount leaves in its work directory, for the kernel refuses the directory
+// with it: whoever asked for a volatile mount knew that a crash may cost what was written, and mounts the layer again.
+func forgetVolatile(work string) error {
+	return os.RemoveAll(filepath.Join(work, "work", "incompat", "volatile"))
 }
 
 // spec says how to mount a layer, all but where and with what options of the caller.
@@ -126,7 +139,8 @@ func (d *Driver) spec(l found, maps Mappings, readOnly bool) (*overlay.Mount, er
 		return nil, err
 	}
 	m := &overlay.Mount{ReadOnly: readOnly, UserXattr: d.userXattr(), Empty: d.emptyDir()}
-	if len(maps.UIDs) > 0 && len(maps.GIDs) > 0 && d.SupportsShifting(maps) {
+	// A chain whose owners UpdateLayerIDMap changed has the container's already, whatever the mounts could do by now.
+	if len(maps.UIDs) > 0 && len(maps.GIDs) > 0 && !slices.ContainsFunc(chain, isMapped) && d.SupportsShifting(maps) {
 		if m.IDMap, err = idMapOf(maps); err != nil {
 			return nil, err
 		}

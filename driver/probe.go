@@ -18,6 +18,7 @@ type probed struct {
 	Boot     string           `json:"boot"`
 	Device   uint64           `json:"device"`
 	Euid     int              `json:"euid"`
+	UIDMap   string           `json:"uid_map"` // of the user namespace, which decides what may be mounted
 	Features overlay.Features `json:"features"`
 }
 
@@ -27,7 +28,7 @@ func probe(home, runHome string) (overlay.Features, error) {
 	if err := unix.Stat(home, &st); err != nil {
 		return overlay.Features{}, &os.PathError{Op: "stat", Path: home, Err: err}
 	}
-	want := probed{Boot: bootID(), Device: st.Dev, Euid: os.Geteuid()}
+	want := probed{Boot: bootID(), Device: st.Dev, Euid: os.Geteuid(), UIDMap: uidMap()}
 	file := filepath.Join(runHome, fmt.Sprintf("features-%x", st.Dev))
 	if got, ok := readProbed(file, want); ok {
 		return got, nil
@@ -84,7 +85,7 @@ func readProbed(file string, want probed) (overlay.Features, bool) {
 		return overlay.Features{}, false
 	}
 	var got probed
-	if json.Unmarshal(b, &got) != nil || got.Boot != want.Boot || got.Device != want.Device || got.Euid != want.Euid {
+	if json.Unmarshal(b, &got) != nil || got.Boot != want.Boot || got.Device != want.Device || got.Euid != want.Euid || got.UIDMap != want.UIDMap {
 		return overlay.Features{}, false
 	}
 	return got.Features, true
@@ -115,4 +116,13 @@ func bootID() string {
 		return ""
 	}
 	return strings.TrimSpace(string(b))
+}
+
+// uidMap returns the ids of the user namespace that this process is in.
+func uidMap() string {
+	b, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		return ""
+	}
+	return strings.Join(strings.Fields(string(b)), " ")
 }

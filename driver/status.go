@@ -64,6 +64,7 @@ func (d *Driver) Status() [][2]string {
 		{"Supports d_type", "true"},
 		{"Native Overlay Diff", "true"},
 		{"Supports shifting", strconv.FormatBool(d.SupportsShifting(Mappings{}))},
+		{"Layers with copied owners", d.mappedStatus()},
 		{"Supports volatile", strconv.FormatBool(d.features.Volatile)},
 		{"Overlay attributes", pick(d.userXattr(), "user.overlay", "trusted.overlay")},
 		{"Lowers by file descriptor", strconv.FormatBool(d.features.LowerFD)},

@@ -1,104 +1,259 @@
 package driver_test
 
 import (
-	"archive/tar"
-	"bytes"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ostree-storage/ostree-storage/driver"
 	"github.com/ostree-storage/ostree-storage/internal/testfs"
 )
 
-const usernsVariable = "OSTREE_TEST_USERNS"
+// status returns what Status says under a name.
+func status(t testing.TB, d *driver.Driver, name string) string {
+	t.Helper()
+	for _, s := range d.Status() {
+		if s[0] == name {
+			return s[1]
+		}
+	}
+	t.Errorf("Status has no %q", name)
+	return ""
+}
 
-// TestUserNamespace runs the driver as root of a user namespace, as rootless podman does.
-func TestUserNamespace(t *testing.T) {
+// wantOwner compares the owner that a path has.
+func wantOwner(t *testing.T, path string, uid, gid int) {
+	t.Helper()
+	fi, err := os.Lstat(path)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	st := fi.Sys().(*syscall.Stat_t)
+	if int(st.Uid) != uid || int(st.Gid) != gid {
+		t.Errorf("%s belongs to %d:%d, want %d:%d", path, st.Uid, st.Gid, uid, gid)
+	}
+}
+
+func needShifting(t *testing.T, d *driver.Driver) {
+	t.Helper()
+	if !d.SupportsShifting(mapped(100000)) {
+		t.Skip("the kernel has no idmapped lowers for this filesystem")
+	}
+	if got := status(t, d, "Supports shifting"); got != "true" {
+		t.Errorf("status says %q", got)
+	}
+}
+
+// TestTwentyMaps has 20 containers of one image with 20 maps at once. They cost no block of data, and what is written through
+// each mount has its container's owner on disk.
+func TestTwentyMaps(t *testing.T) {
 	testfs.Each(t, func(t *testing.T, dir string) {
-		const root = 100000
-		must(t, os.Chown(dir, root, root))
-		must(t, os.Chmod(dir, 0o755))
-		// The test binary itself must be readable there.
-		self := filepath.Join(dir, "driver.test")
-		b, err := os.ReadFile("/proc/self/exe")
-		must(t, err)
-		must(t, os.WriteFile(self, b, 0o755))
-		cmd := exec.Command(self, "-test.run=^TestUserNamespaceInside$", "-test.v")
-		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), usernsVariable+"="+dir, "TMPDIR="+dir)
-		ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: root, Size: 65536}}
-		cmd.SysProcAttr = &syscall.SysProcAttr{
-			Cloneflags:                 syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
-			UidMappings:                ids,
-			GidMappings:                ids,
-			GidMappingsEnableSetgroups: true,
-			Credential:                 &syscall.Credential{},
+		d := open(t, dir)
+		needShifting(t, d)
+		b, size := bigTar(t, 16, 1<<20)
+		apply(t, d, "img", "", b)
+		before := usedBytes(t, dir)
+		for i := range 20 {
+			id := fmt.Sprint("c", i)
+			host := 100000 * (i + 1)
+			must(t, d.CreateReadWrite(id, "img", &driver.CreateOptions{Mappings: mapped(host)}))
+			root, err := d.Get(id, driver.MountOptions{Mappings: mapped(host)})
+			must(t, err)
+			wantOwner(t, filepath.Join(root, "0"), host, host)
+			wantOwner(t, root, host, host)
+			at, err := os.Open(root) // a path would end at graphroot, which is closed to others
+			must(t, err)
+			asUser(t, host, func() error {
+				fd, err := unix.Openat(int(at.Fd()), "new", unix.O_CREAT|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
+				return errors.Join(err, unix.Close(fd))
+			})
+			must(t, at.Close())
+			wantOwner(t, filepath.Join(home(dir), "layers", id, "diff", "new"), host, host)
 		}
-		if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
-			t.Fatal(err)
+		took := usedBytes(t, dir) - before
+		// A container is five directories, a record and a work directory: a megabyte is 1/320 of 20 copies.
+		t.Logf("20 containers with 20 maps of an image of %d bytes take %d bytes", size, took)
+		if took > 1<<20 {
+			t.Errorf("20 containers take %d bytes", took)
 		}
-		out, err := cmd.CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "--- PASS") {
-			t.Fatalf("%v\n%s", err, out)
+		for i := range 20 {
+			must(t, d.Put(fmt.Sprint("c", i)))
 		}
-		t.Logf("%s", out)
+		if got := status(t, d, "Layers with copied owners"); got != "none" {
+			t.Errorf("status says %q", got)
+		}
+		noMounts(t, dir)
+		checkStore(t, dir)
 	})
 }
 
-// TestUserNamespaceInside is TestUserNamespace's other half.
-func TestUserNamespaceInside(t *testing.T) {
-	dir := os.Getenv(usernsVariable)
-	if dir == "" {
-		t.Skip("this is a part of TestUserNamespace, which runs it in a user namespace")
-	}
+// TestSplitMaps mounts through maps of several ranges, and with ids that no range holds.
+func TestSplitMaps(t *testing.T) {
+	dir := testfs.Mount(t, "ext4")
 	d := open(t, dir)
-	b, size := ownersTar(t)
-	if n := apply(t, d, "img", "", b); n != size {
-		t.Errorf("size %d, want %d", n, size)
+	needShifting(t, d)
+	b, _ := ownersTar(t)
+	apply(t, d, "img", "", b)
+	split := driver.Mappings{
+		UIDs: []driver.IDMap{{ContainerID: 0, HostID: 5000, Size: 1}, {ContainerID: 1, HostID: 700000, Size: 999}, {ContainerID: 1000, HostID: 90, Size: 1}},
+		GIDs: []driver.IDMap{{ContainerID: 0, HostID: 6000, Size: 500}, {ContainerID: 1000, HostID: 800000, Size: 10}},
 	}
-	var over bytes.Buffer
-	w := tar.NewWriter(&over)
-	must(t, w.WriteHeader(&tar.Header{Name: ".wh.root", Typeflag: tar.TypeReg}))
-	must(t, w.WriteHeader(&tar.Header{Name: "dir/", Typeflag: tar.TypeDir, Mode: 0o755}))
-	must(t, w.WriteHeader(&tar.Header{Name: "dir/f", Typeflag: tar.TypeReg, Mode: 0o644}))
-	must(t, w.Close())
-	apply(t, d, "over", "img", over.Bytes())
-	must(t, d.CreateReadWrite("ctr", "over", nil))
-	root, err := d.Get("ctr", driver.MountOptions{})
+	must(t, d.CreateReadWrite("split", "img", &driver.CreateOptions{Mappings: split}))
+	root, err := d.Get("split", driver.MountOptions{Mappings: split})
 	must(t, err)
-	if _, err := os.Lstat(filepath.Join(root, "root")); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("a whiteout does not hide: %v", err)
+	wantOwner(t, root, 5000, 6000)
+	wantOwner(t, filepath.Join(root, "root"), 5000, 6000)
+	wantOwner(t, filepath.Join(root, "user"), 90, 800000)
+	must(t, d.Put("split"))
+
+	// A range that leaves 1000 out: the kernel shows the overflow id, and nobody in the container owns the file.
+	hole := driver.Mappings{
+		UIDs: []driver.IDMap{{ContainerID: 0, HostID: 5000, Size: 10}}, GIDs: []driver.IDMap{{ContainerID: 0, HostID: 5000, Size: 10}},
 	}
-	must(t, os.Remove(filepath.Join(root, "user")))
-	must(t, os.RemoveAll(filepath.Join(root, "dir")))
-	must(t, os.Mkdir(filepath.Join(root, "dir"), 0o755))
-	must(t, os.WriteFile(filepath.Join(root, "new"), nil, 0o600))
+	must(t, d.CreateReadWrite("hole", "img", &driver.CreateOptions{Mappings: hole}))
+	root, err = d.Get("hole", driver.MountOptions{Mappings: hole})
+	must(t, err)
+	wantOwner(t, filepath.Join(root, "user"), 65534, 65534)
+	must(t, d.Put("hole"))
+
+	wrong := driver.Mappings{
+		UIDs: []driver.IDMap{{ContainerID: 0, HostID: 1, Size: 10}, {ContainerID: 5, HostID: 100, Size: 10}}, GIDs: hole.GIDs,
+	}
+	if d.SupportsShifting(wrong) {
+		t.Error("a map whose ranges overlap can be shifted")
+	}
+	noMounts(t, dir)
+	checkStore(t, dir)
+}
+
+// TestMappedCost has UpdateLayerIDMap where mounts cannot map: objects stay as they are, Status says what it took, and a later driver
+// that could map does not map a second time.
+func TestMappedCost(t *testing.T) {
+	testfs.Each(t, func(t *testing.T, dir string) {
+		t.Setenv("_CONTAINERS_OVERLAY_DISABLE_IDMAP", "yes")
+		d := open(t, dir)
+		if d.SupportsShifting(mapped(100000)) {
+			t.Error("shifting is supported although it was switched off")
+		}
+		b, size := bigTar(t, 16, 1<<20)
+		apply(t, d, "img", "", b)
+		before := usedBytes(t, dir)
+		must(t, d.CreateFromTemplate("mapped", "img", "", nil, false))
+		must(t, d.UpdateLayerIDMap("mapped", driver.Mappings{}, mapped(100000), ""))
+		took := usedBytes(t, dir) - before
+		says := status(t, d, "Layers with copied owners")
+		t.Logf("a mapped layer of %d bytes takes %d: %s", size, took, says)
+		reflink := strings.Contains(says, "shared by reflink")
+		if want := status(t, d, "Reflink") == "true"; reflink != want || !strings.HasPrefix(says, fmt.Sprintf("1 layers, 17 entries, %d bytes", size)) {
+			t.Errorf("status says %q", says)
+		}
+		if reflink && took > size/8 {
+			t.Errorf("with reflinks a mapped layer of %d bytes takes %d", size, took)
+		}
+		must(t, os.Unsetenv("_CONTAINERS_OVERLAY_DISABLE_IDMAP"))
+		must(t, d.CreateReadWrite("ctr", "mapped", &driver.CreateOptions{Mappings: mapped(100000)}))
+		root, err := d.Get("ctr", driver.MountOptions{Mappings: mapped(100000)})
+		must(t, err)
+		wantOwner(t, filepath.Join(root, "0"), 100000, 100000)
+		must(t, d.Put("ctr"))
+		must(t, d.Remove("ctr"))
+		must(t, d.Remove("mapped"))
+		if got := status(t, d, "Layers with copied owners"); got != "none" {
+			t.Errorf("status says %q", got)
+		}
+		noMounts(t, dir)
+		checkStore(t, dir)
+	})
+}
+
+// TestVolatileAgain mounts a layer twice with the volatile option, which the kernel refuses for the mark of the first mount.
+func TestVolatileAgain(t *testing.T) {
+	dir := testfs.Mount(t, "ext4")
+	d := open(t, dir)
+	b, _ := ownersTar(t)
+	apply(t, d, "img", "", b)
+	must(t, d.CreateReadWrite("ctr", "img", nil))
+	for _, volatile := range []bool{true, true, false, true} {
+		_, err := d.Get("ctr", driver.MountOptions{Volatile: volatile})
+		must(t, err)
+		must(t, d.Put("ctr"))
+	}
+	checkStore(t, dir)
+}
+
+// noMounts fails if anything of the driver is mounted below dir.
+func noMounts(t *testing.T, dir string) {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	must(t, err)
+	for line := range strings.Lines(string(b)) {
+		if strings.Contains(line, " "+dir+"/") {
+			t.Errorf("left mounted: %s", line)
+		}
+	}
+}
+
+// usedBytes returns what is taken of a filesystem, all written.
+func usedBytes(t testing.TB, dir string) int64 {
+	t.Helper()
+	f, err := os.Open(dir)
+	must(t, err)
+	defer f.Close()
+	must(t, unix.Syncfs(int(f.Fd())))
+	var st unix.Statfs_t
+	must(t, unix.Fstatfs(int(f.Fd()), &st))
+	return int64(st.Blocks-st.Bfree) * st.Bsize
+}
+
+// TestReachable walks a store as another user: nothing below graphroot's home can be opened, so a setuid or capability-bearing
+// object is out of reach however the graphroot above is.
+func TestReachable(t *testing.T) {
+	dir := testfs.Mount(t, "ext4")
+	must(t, os.Chmod(dir, 0o755))
+	d := open(t, dir)
+	b, _ := ownersTar(t)
+	apply(t, d, "img", "", b)
+	must(t, d.CreateReadWrite("ctr", "img", nil))
+	must(t, d.Create("loose", "img", nil))
+	_, err := d.Get("ctr", driver.MountOptions{})
+	must(t, err)
+	var paths []string // everything there is, as root sees it
+	must(t, filepath.WalkDir(home(dir), func(path string, _ fs.DirEntry, err error) error {
+		paths = append(paths, path)
+		return err
+	}))
+	if len(paths) < 30 {
+		t.Fatalf("the store has %d paths", len(paths))
+	}
+	must(t, os.Chmod(filepath.Dir(home(dir)), 0o755))
+	asUser(t, 54321, func() error {
+		for _, path := range paths {
+			if path == home(dir) {
+				if _, err := os.ReadDir(path); err == nil {
+					t.Errorf("%s can be listed", path)
+				}
+				continue
+			}
+			var st unix.Stat_t
+			if err := unix.Lstat(path, &st); err != unix.EACCES {
+				t.Errorf("%s can be reached: %v", path, err)
+			}
+		}
+		return nil
+	})
 	must(t, d.Put("ctr"))
-	wantChanges(t, d, "ctr", "over", "D /dir", "A /new", "D /user") // an opaque directory counts as removed, with the overlay driver too
-	t.Logf("status %q", d.Status())
-	if d.SupportsShifting(mapped(1)) {
-		t.Error("mounts are said to map owners")
+	// Each of these directories is closed by itself as well, should one above be opened.
+	for _, dir := range []string{home(dir), filepath.Join(home(dir), "layers"), filepath.Join(home(dir), "repo"), filepath.Join(home(dir), "layers", "img")} {
+		if fi, err := os.Stat(dir); err != nil || fi.Mode().Perm() != 0o700 {
+			t.Errorf("%s: %v, %v", dir, fi.Mode(), err)
+		}
 	}
-	must(t, d.CreateFromTemplate("mapped", "over", "", nil, false))
-	to := driver.Mappings{
-		UIDs: []driver.IDMap{{ContainerID: 0, HostID: 1000, Size: 60000}},
-		GIDs: []driver.IDMap{{ContainerID: 0, HostID: 1000, Size: 60000}},
-	}
-	must(t, d.UpdateLayerIDMap("mapped", driver.Mappings{}, to, ""))
-	root, err = d.Get("mapped", driver.MountOptions{Options: []string{"ro"}})
-	must(t, err)
-	if fi, err := os.Lstat(filepath.Join(root, "user")); err != nil || fi.Sys().(*syscall.Stat_t).Uid != 2000 {
-		t.Errorf("owner after UpdateLayerIDMap: %v %v", fi, err)
-	}
-	must(t, d.Put("mapped"))
-	checkStore(t, dir)
-	for _, id := range []string{"ctr", "mapped", "over", "img"} {
-		must(t, d.Remove(id))
-	}
-	checkStore(t, dir)
 }
