@@ -36,7 +36,7 @@ func chain(main, own storage.Store, image *storage.Image) ([]*storage.Layer, err
 	return out, nil
 }
 
-// copyImage makes an image of the main store one of the pinned store, without names. What is there already is left as it is.
+// copyImage makes an image of the main store one of the pinned store. What is there already is left as it is.
 func (s *Store) copyImage(ctx context.Context, main storage.Store, image *storage.Image) error {
 	missing, err := chain(main, s.own, image)
 	if err != nil {
@@ -70,11 +70,7 @@ func (s *Store) announce(image *storage.Image, missing []*storage.Layer) error {
 	for _, l := range missing {
 		size += l.UncompressedSize
 	}
-	if how == ByReflink {
-		s.o.Message(fmt.Sprintf("%s and %s are on two mounts of one filesystem: files of image %s are reflinked, not linked", s.o.Main.GraphRoot, s.o.Path, short(image.ID)))
-		return nil
-	}
-	s.o.Message(fmt.Sprintf("%s and %s share no filesystem: image %s is copied, %d MB", s.o.Main.GraphRoot, s.o.Path, short(image.ID), size/1e6))
+	s.o.Message(fmt.Sprintf("%s and %s are not on one mount: image %s is copied, %d MB", s.o.Main.GraphRoot, s.o.Path, short(image.ID), size/1e6))
 	var st unix.Statfs_t
 	if err := unix.Statfs(s.o.Path, &st); err != nil {
 		return err
@@ -91,22 +87,15 @@ func (s *Store) copyLayer(main storage.Store, l *storage.Layer) error {
 	if _, bad := l.Flags["incomplete"]; bad {
 		return fmt.Errorf("it is incomplete: %w", ErrDamaged)
 	}
-	uncompressed := archive.Uncompressed
-	diff, err := main.Diff("", l.ID, &storage.DiffOptions{Compression: &uncompressed})
-	if err != nil {
-		return fmt.Errorf("read it: %w: %w", ErrDamaged, err)
-	}
-	defer diff.Close()
 	o := &storage.LayerOptions{
 		IDMappingOptions: storage.LayerIDMappingOptions{
 			HostUIDMapping: len(l.UIDMap) == 0, HostGIDMapping: len(l.GIDMap) == 0, UIDMap: l.UIDMap, GIDMap: l.GIDMap,
 		},
-		OriginalDigest:     l.CompressedDigest,
 		UncompressedDigest: l.UncompressedDigest,
 		Flags:              l.Flags,
 	}
-	if l.CompressedDigest != "" {
-		o.OriginalSize = &l.CompressedSize
+	if l.CompressedDigest != "" && l.UncompressedDigest != "" {
+		o.OriginalDigest, o.OriginalSize = l.CompressedDigest, &l.CompressedSize
 	}
 	for _, key := range l.BigDataNames {
 		data, err := main.LayerBigData(l.ID, key)
@@ -116,6 +105,13 @@ func (s *Store) copyLayer(main storage.Store, l *storage.Layer) error {
 		defer data.Close()
 		o.BigData = append(o.BigData, storage.LayerBigDataOption{Key: key, Data: data})
 	}
+	// From here on until it is closed the main store's layers are locked.
+	uncompressed := archive.Uncompressed
+	diff, err := main.Diff("", l.ID, &storage.DiffOptions{Compression: &uncompressed})
+	if err != nil {
+		return fmt.Errorf("read it: %w: %w", ErrDamaged, err)
+	}
+	defer diff.Close()
 	exact := &exactReader{r: diff, want: l.UncompressedDigest}
 	stream, stop := packed(exact, l.CompressionType)
 	defer stop()
@@ -217,8 +213,18 @@ func (s *Store) copyRecord(main storage.Store, image *storage.Image) error {
 	if exists {
 		return nil
 	}
-	_, err = s.own.CreateImage(image.ID, nil, image.TopLayer, image.Metadata, o)
+	_, err = s.own.CreateImage(image.ID, s.freeNames(image), image.TopLayer, image.Metadata, o)
 	return err
+}
+
+// freeNames are an image's names if no pinned image has one of them. Names that have to move come later, all at once.
+func (s *Store) freeNames(image *storage.Image) []string {
+	for _, name := range image.Names {
+		if _, err := s.own.Lookup(name); err == nil {
+			return nil
+		}
+	}
+	return image.Names
 }
 
 // isDigestOf reports whether a recorded digest is that of the bytes: that of an old signed manifest is not.

@@ -57,7 +57,7 @@ func (s *Store) Pin(ctx context.Context, r Request) (*Pinned, error) {
 			return nil, fmt.Errorf("pin image %s: %w", short(image.ID), err)
 		}
 		// A name moves to the image that was pinned last, as it does when an image is pulled.
-		if err := s.own.AddNames(image.ID, image.Names); err != nil {
+		if err := s.name(image); err != nil {
 			return nil, fmt.Errorf("name image %s: %w", short(image.ID), err)
 		}
 	}
@@ -75,6 +75,20 @@ func (s *Store) Pin(ctx context.Context, r Request) (*Pinned, error) {
 		return nil, err
 	}
 	return s.pinned(t, entry, old, image)
+}
+
+// name gives an image the names that it has in the main store.
+func (s *Store) name(image *storage.Image) error {
+	own, err := s.own.Image(image.ID)
+	if err != nil {
+		return err
+	}
+	for _, name := range image.Names {
+		if !slices.Contains(own.Names, name) {
+			return s.own.AddNames(image.ID, image.Names)
+		}
+	}
+	return nil
 }
 
 // pinned finishes a pin: what it replaced is removed, unless another pin has it.

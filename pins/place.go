@@ -16,9 +16,8 @@ type Sharing string
 
 // How content comes into the pinned store.
 const (
-	ByLink    Sharing = "link"    // hardlinks: directory entries only
-	ByReflink Sharing = "reflink" // blocks are shared, inodes are not
-	ByCopy    Sharing = "copy"    // all is written again
+	ByLink Sharing = "link" // hardlinks: directory entries only
+	ByCopy Sharing = "copy" // all is written again
 )
 
 // sharingOf finds out how files of the main store can come into the pinned one.
@@ -37,30 +36,7 @@ func sharingOf(graphroot, pinned string) (Sharing, error) {
 	if a.Mnt_id == b.Mnt_id {
 		return ByLink, nil
 	}
-	return tryReflink(graphroot, pinned), nil
-}
-
-// tryReflink clones an empty block between two mounts of one filesystem.
-func tryReflink(from, to string) Sharing {
-	a, err := os.CreateTemp(from, ".reflink-")
-	if err != nil {
-		return ByCopy
-	}
-	defer os.Remove(a.Name())
-	defer a.Close()
-	b, err := os.CreateTemp(to, ".reflink-")
-	if err != nil {
-		return ByCopy
-	}
-	defer os.Remove(b.Name())
-	defer b.Close()
-	if _, err := a.Write(make([]byte, 4096)); err != nil {
-		return ByCopy
-	}
-	if unix.IoctlFileClone(int(b.Fd()), int(a.Fd())) != nil {
-		return ByCopy
-	}
-	return ByReflink
+	return ByCopy, nil // link(2) does not cross mounts, even those of one filesystem
 }
 
 // checkPlace refuses a pinned store that would not outlive the main one, or that is another user's.

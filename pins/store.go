@@ -143,6 +143,9 @@ func (s *Store) ownOptions() types.StoreOptions {
 			}
 		}
 	}
+	if how, err := sharingOf(s.o.Main.GraphRoot, s.o.Path); err != nil || how != ByLink {
+		share = nil
+	}
 	if len(share) > 0 {
 		o.GraphDriverOptions = append(o.GraphDriverOptions, "share_with="+strings.Join(share, ":"))
 	}

@@ -108,8 +108,7 @@ func (s *Stage) look(it *item, n uint32) (spot, error) {
 // lookElsewhere finds an inode in one of the other repositories that this stage has not seen yet.
 func (s *Stage) lookElsewhere(it *item) spot {
 	path := object.Name{Checksum: it.sum, Type: object.TypeFile}.LoosePath()
-	for _, o := range s.o.Sources {
-		r := o.root
+	for _, r := range s.near {
 		var st unix.Stat_t
 		if lstat(int(r.objects.Fd()), path, &st) != nil {
 			continue

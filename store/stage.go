@@ -25,6 +25,7 @@ type StageOptions struct {
 // A Stage is a directory in which one tree is made. PutFile and its kin may be called from several goroutines; Publish,
 // WriteInodes and Close come after them.
 type Stage struct {
+	near     []*root // the other repositories that links can come from
 	r        *root
 	o        StageOptions
 	features Features
@@ -77,6 +78,7 @@ func (r *Repo) NewStage(o StageOptions) (*Stage, error) {
 		loose: map[object.Checksum]bool{}, put: map[object.Name]struct{}{}, settled: map[string]settlement{},
 		handles: map[handleKey]unix.FileHandle{}, avoid: avoid{lists: o.Ancestors},
 	}
+	s.near = near(r.root, o.Sources)
 	if s.cloneMin, err = r.root.cloneMin(f); err != nil {
 		return nil, err
 	}
@@ -90,6 +92,22 @@ func (r *Repo) NewStage(o StageOptions) (*Stage, error) {
 			return nil, fmt.Errorf("make stage: %w", err)
 		}
 	}
+}
+
+// near returns those of the other repositories that a link can come from: those on this one's mount. The others can still be copied from.
+func near(r *root, others []*Repo) []*root {
+	var out []*root
+	var own, st unix.Statx_t
+	if unix.Statx(int(r.dir.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &own) != nil {
+		return nil
+	}
+	for _, o := range others {
+		err := unix.Statx(int(o.root.dir.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st)
+		if err == nil && st.Mnt_id == own.Mnt_id && st.Dev_major == own.Dev_major && st.Dev_minor == own.Dev_minor {
+			out = append(out, o.root)
+		}
+	}
+	return out
 }
 
 // errTaken says that Recover took a new directory for one of a dead process before it was locked.
