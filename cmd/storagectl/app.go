@@ -72,7 +72,7 @@ Exit codes: 0 fine, 1 error, 2 damage found, 3 repaired, 4 refused, 5 no space, 
 		a.statusCommand(), a.imagesCommand(), a.layersCommand(), a.duCommand(),
 		a.lsCommand(), a.catCommand(), a.showCommand(), a.logCommand(), a.diffCommand(),
 		a.checkoutCommand(), a.mountCommand(), a.umountCommand(),
-		a.gcCommand(),
+		a.gcCommand(), a.checkCommand(), a.repairCommand(),
 		a.pullCommand(), a.pushCommand(), a.copyCommand(),
 		a.manCommand(), a.versionCommand(),
 	)

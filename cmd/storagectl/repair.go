@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ostree-storage/ostree-storage/layers"
+	"github.com/ostree-storage/ostree-storage/store"
+	"github.com/ostree-storage/ostree-storage/store/object"
+)
+
+type repairAnswer struct {
+	DryRun  bool      `json:"dry_run"`
+	Actions []action  `json:"actions"`
+	Left    []finding `json:"left"`
+	From    []string  `json:"from"`
+}
+
+type action struct {
+	Kind string `json:"kind"`
+	Path string `json:"path"`
+	How  string `json:"how"`
+}
+
+func (a *app) repairCommand() *cobra.Command {
+	var dry bool
+	var from []string
+	c := &cobra.Command{
+		Use:   "repair",
+		Short: "Replace what is damaged by good copies",
+		Long: `Runs a check and puts right what it can: a damaged or missing object is replaced from wherever a good copy is (one of its lanes,
+a tree that has it as an inode of its own, the pinned store, other stores, and what --from names), entries of trees are made again
+from their objects, refs from records, records from refs, lists of inodes from trees. Every copy is verified before it takes its
+place. Nothing is deleted that is not replaced or proven worthless; what cannot be repaired is left as it is and named.
+
+--from is an OSTree repository, a graphroot or pinned store, a layer tar (also compressed), an OCI directory, or an image by
+transport, as docker://registry/name:tag. Exits with 3 if it repaired everything, with 2 if damage is left.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return a.repair(dry, from) },
+	}
+	c.Flags().BoolVarP(&dry, "dry-run", "n", false, "only say what would be done")
+	c.Flags().StringArrayVar(&from, "from", nil, "where good copies are; may be repeated")
+	return c
+}
+
+func (a *app) repair(dry bool, from []string) (err error) {
+	root, exists, err := a.graphroot()
+	if err != nil {
+		return err
+	}
+	if !exists {
+		return advise(fmt.Errorf("there is no store in %s", root), "storagectl pull IMAGE")
+	}
+	if _, err := a.catalogs(); err != nil {
+		return err
+	}
+	sources, done, err := a.openSources(from)
+	defer func() { err = errors.Join(err, done()) }()
+	if err != nil {
+		return err
+	}
+	c, err := a.writable()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	v := &repairAnswer{DryRun: dry, Actions: []action{}, Left: []finding{}, From: append([]string{}, from...)}
+	if err := a.mend(v, c, sources); err != nil {
+		return err
+	}
+	return a.answerRepair(v)
+}
+
+// rounds is how often a repair checks again: a mended commit shows trees that are missing, and these files.
+const rounds = 8
+
+// mend checks and mends until nothing more can be done.
+func (a *app) mend(v *repairAnswer, c *layers.Catalog, sources []*store.Repo) error {
+	for range rounds {
+		list, err := a.findings(false, 0, 0)
+		if err != nil {
+			return err
+		}
+		v.Left = list
+		before := len(v.Actions)
+		if err := a.mendObjects(v, c, list, sources); err != nil {
+			return err
+		}
+		if err := a.mendLayers(v, c, list); err != nil {
+			return err
+		}
+		if v.DryRun || len(v.Actions) == before {
+			break
+		}
+	}
+	if v.DryRun {
+		v.Left = slices.DeleteFunc(v.Left, func(f finding) bool {
+			return slices.ContainsFunc(v.Actions, func(x action) bool { return x.Path == f.Path })
+		})
+	}
+	return nil
+}
+
+// mendOptions say where copies of an object may be: files of trees, other stores.
+func (a *app) mendOptions(home int, n object.Name, dry bool, sources ...*store.Repo) store.MendOptions {
+	o := store.MendOptions{DryRun: dry, Sources: sources}
+	for i, c := range a.homes {
+		if i != home {
+			o.Sources = append(o.Sources, c.Repo())
+		}
+	}
+	return o
+}
+
+func (a *app) mendObjects(v *repairAnswer, c *layers.Catalog, list []finding, sources []*store.Repo) error {
+	ctx := context.Background()
+	for _, f := range list {
+		if f.of == nil || f.home != 0 {
+			continue
+		}
+		switch f.of.Kind {
+		case store.Missing, store.Corrupt:
+			o := a.mendOptions(0, f.of.Object, v.DryRun, sources...)
+			o.Files = a.treeCopies(f)
+			from, err := c.Repo().Mend(ctx, f.of.Object, o)
+			if errors.Is(err, store.ErrNoCopy) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			if from != "" {
+				v.Actions = append(v.Actions, action{f.Kind, f.Path, "replaced from " + from})
+			}
+		case store.BadLane:
+			if !v.DryRun {
+				if err := c.Repo().DropDamagedLane(f.Path); err != nil {
+					return err
+				}
+			}
+			v.Actions = append(v.Actions, action{f.Kind, f.Path, "the lane was dropped: its object is good or is mended by itself"})
+		}
+	}
+	return nil
+}
+
+// treeCopies lists files of trees that may be a good copy of a damaged object.
+func (a *app) treeCopies(f finding) []string {
+	var out []string
+	for _, id := range f.Layers {
+		l, err := a.homes.Find(id)
+		if err != nil {
+			continue
+		}
+		for _, p := range f.Files {
+			out = append(out, filepath.Join(l.TreeDir(), p))
+		}
+	}
+	return out
+}
+
+func (a *app) mendLayers(v *repairAnswer, c *layers.Catalog, list []finding) error {
+	byID, err := layersOf(a.opened)
+	if err != nil {
+		return err
+	}
+	seen := map[string]bool{}
+	for _, f := range list {
+		if f.home != 0 {
+			continue
+		}
+		for _, id := range f.Layers {
+			if seen[id] || !slices.Contains([]string{"record", "ref", "inodes", "tree"}, f.Kind) || byID[id] == nil {
+				continue
+			}
+			seen[id] = true
+			done, err := c.Repair(context.Background(), id, layers.RepairOptions{DryRun: v.DryRun, Parent: byID[id].Parent, Homes: a.homes})
+			for _, m := range done {
+				path := "layers/" + id
+				if m.Path != "" {
+					path += "/tree/" + m.Path
+				}
+				v.Actions = append(v.Actions, action{string(m.Kind), path, m.How})
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (a *app) answerRepair(v *repairAnswer) error {
+	verb := "repaired"
+	if v.DryRun {
+		verb = "would repair"
+	}
+	var rows []string
+	for _, x := range v.Actions {
+		rows = append(rows, fmt.Sprintf("%s %s %s: %s", verb, x.Kind, printable(x.Path), x.How))
+	}
+	for _, f := range v.Left {
+		rows = append(rows, append([]string{"left:"}, f.lines()...)...)
+	}
+	if len(rows) == 0 {
+		rows = []string{"Nothing is wrong."}
+	}
+	if err := a.answer(v, "", rows); err != nil {
+		return err
+	}
+	if len(v.Left) > 0 {
+		return advise(codeError{exitDamage, fmt.Errorf("%s left", count(len(v.Left), "finding"))}, "%s", v.Left[0].Repair)
+	}
+	if len(v.Actions) > 0 && !v.DryRun {
+		a.code = exitRepaired
+	}
+	return nil
+}
