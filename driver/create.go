@@ -55,7 +55,11 @@ func (d *Driver) create(c *layers.Catalog, id, parent string, o *CreateOptions, 
 	}
 	lo := layers.CreateOptions{ReadWrite: readWrite, RootUID: uint32(uid), RootGID: uint32(gid)}
 	if parent != "" {
-		if lo.Chain, err = d.chain(parent); err != nil {
+		p, err := d.find(parent)
+		if err == nil && p.catalog != c {
+			lo.Chain, err = d.chain(parent)
+		}
+		if err != nil {
 			return fmt.Errorf("create layer %q: parent: %w", id, err)
 		}
 	}

@@ -32,6 +32,9 @@ func smallTar(t *testing.T, i int) []byte {
 
 // TestDeepChain mounts more layers than overlayfs takes.
 func TestDeepChain(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it makes 520 layers")
+	}
 	const depth = 520
 	dir := testfs.Mount(t, "ext4")
 	d := open(t, dir, "sync=none")
