@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,9 +23,6 @@ type root struct {
 
 	probes  probes
 	counted counted
-
-	mu     sync.Mutex
-	synced error // sticky: a failed syncfs has lost pages
 }
 
 func (r *root) fd() int { return int(r.dir.Fd()) }

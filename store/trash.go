@@ -253,17 +253,3 @@ func (r *root) dropLane(path string, ino uint64, freed *Freed) (bool, error) {
 	}
 	return true, nil
 }
-
-// DropLane unlinks the lane file of (c, t, n) if its inode is ino and no tree uses it any more. Trash.Remove does it for
-// all lanes of a tree.
-func (r *Repo) DropLane(c object.Checksum, t Time, n uint32, ino uint64) error {
-	if err := r.root.writable(); err != nil {
-		return err
-	}
-	for _, id := range []laneID{{c, t, n}, {c, noTime, n}} {
-		if _, err := r.root.dropLane(id.path(), ino, nil); err != nil {
-			return err
-		}
-	}
-	return nil
-}
