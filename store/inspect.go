@@ -13,7 +13,7 @@ import (
 
 // Inspect says why the file name in the directory dir is not the file object c, "" if it is. It reads the file and its attributes.
 // With unescape, that turns the attributes of the inode into those of the object first.
-func (r *Repo) Inspect(dir int, name string, c object.Checksum, unescape func([]object.Xattr) []object.Xattr) (reason string, err error) {
+func (o *Objects) Inspect(dir int, name string, c object.Checksum, unescape func([]object.Xattr) []object.Xattr) (reason string, err error) {
 	var st unix.Stat_t
 	fd, err := openInode(dir, name, &st)
 	if err != nil {
@@ -48,9 +48,9 @@ func (r *Repo) Inspect(dir int, name string, c object.Checksum, unescape func([]
 }
 
 // ObjectInode returns the inode number of a file object, 0 if there is none.
-func (r *Repo) ObjectInode(c object.Checksum) uint64 {
+func (o *Objects) ObjectInode(c object.Checksum) uint64 {
 	var st unix.Stat_t
-	if lstat(int(r.root.objects.Fd()), object.Name{Checksum: c, Type: object.TypeFile}.LoosePath(), &st) != nil {
+	if lstat(int(o.root.objects.Fd()), object.Name{Checksum: c, Type: object.TypeFile}.LoosePath(), &st) != nil {
 		return 0
 	}
 	return st.Ino
