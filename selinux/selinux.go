@@ -34,6 +34,7 @@ func containerLabels() (readOnly, file string) {
 		return "", ""
 	}
 	selinux.ReleaseLabel(process)
+	//lint:ignore SA1019 it is deprecated for want of users, and here is one
 	return selinux.ROFileLabel(), file
 }
 
