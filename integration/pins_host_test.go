@@ -1,0 +1,152 @@
+package integration_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/ostree-storage/ostree-storage/integration/fixtures"
+	"github.com/ostree-storage/ostree-storage/integration/internal/programs"
+	"github.com/ostree-storage/ostree-storage/internal/testfs"
+)
+
+func blocksOf(fi os.FileInfo) (bytes int64, links uint64) {
+	st := fi.Sys().(*syscall.Stat_t)
+	return st.Blocks * 512, uint64(st.Nlink)
+}
+
+func buildStoragectl(root, path string) error {
+	c := exec.Command("go", "build", "-o", path, "./cmd/storagectl")
+	c.Dir = root
+	c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("build storagectl: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// A big image's pin takes directories and the files that have inodes of their own; no object is written again.
+func TestPinSpace(t *testing.T) {
+	podman, set := programs.Find(t, "podman"), fixtures.Require(t)
+	path, err := storagectl()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(testfs.Mount(t, "ext4"), "store")
+	p := &pinned{t: t, s: programs.NewStore(t, dir, "ostree"), podman: podman, store: filepath.Join(dir, "pinned"), program: path}
+	p.s.FsckOnly = true
+	p.s.Options = []string{"pinned_store=" + p.store}
+	p.image = set.Need(t, "python")
+	pull(t, p.s, podman, p.image)
+	before := freeAfterSync(t, p.s.Root)
+	p.storagectl("pin", p.image.Ref(), "--name", "os")
+	cost := before - freeAfterSync(t, p.s.Root)
+	var dirs, private, rest int64
+	err = filepath.Walk(p.store, func(path string, fi os.FileInfo, err error) error {
+		if err != nil {
+			return err
+		}
+		blocks, links := blocksOf(fi)
+		switch {
+		case fi.IsDir():
+			dirs += blocks
+		case links > 1:
+		case strings.Contains(path, "/tree/"):
+			private += blocks
+		case strings.Contains(path, "/objects/"):
+			t.Errorf("object %s is not shared", path)
+		default:
+			rest += blocks
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("pinning %s, %d KiB, took %d KiB: directories %d KiB, inodes of their own %d KiB, records %d KiB", p.image.Name, p.image.Size()>>10, cost>>10, dirs>>10, private>>10, rest>>10)
+	if content := cost - dirs; content > 4<<20 {
+		t.Errorf("a pin took %d KiB besides directories", content>>10)
+	}
+	// An update shares layers with what is pinned; when that goes, it stays whole.
+	programs.Must(t, "rm", "-rf", p.s.Root, p.s.RunRoot)
+	p.alivePython()
+}
+
+// alivePython runs the pinned image with nothing else left.
+func (p *pinned) alivePython() {
+	p.t.Helper()
+	if out := p.s.Container(p.podman, p.image.Ref(), "python3 -c 'import json; print(json.dumps(1))'"); strings.TrimSpace(out) != "1" {
+		p.t.Errorf("python prints %q", out)
+	}
+	p.storagectl("pin", "verify")
+}
+
+// An image that is built on the pinned one after a wipe stands on its layers; unpinning leaves it whole.
+func TestUnpinLeavesChildren(t *testing.T) {
+	podman, buildah, set := programs.Find(t, "podman"), programs.Find(t, "buildah"), fixtures.Require(t)
+	p := newPinned(t, podman, set, filepath.Join(testfs.Mount(t, "ext4"), "store"))
+	programs.Must(t, "rm", "-rf", p.s.Root, p.s.RunRoot)
+	p.s.Run(buildah, "from", "--pull=never", "--name=work", p.image.Ref())
+	file := filepath.Join(p.s.Dir, "file")
+	writeFile(t, file, "v2\n")
+	p.s.Run(buildah, "copy", "work", file, "/v2")
+	p.s.Run(buildah, "commit", "--quiet", "work", "localhost/v2:1")
+	p.s.Run(buildah, "rm", "work")
+	if out := p.storagectl("unpin", "os"); !strings.Contains(out, "held") {
+		t.Errorf("unpin says\n%s", out)
+	}
+	if out := p.storagectl("pin", "ls"); strings.Contains(out, p.image.ID[:12]) {
+		t.Errorf("pin ls lists\n%s", out)
+	}
+	if out := p.storagectl("pin", "ls", "--held"); !strings.Contains(out, p.s.Root) {
+		t.Errorf("pin ls --held lists\n%s", out)
+	}
+	if out := p.s.Run(podman, "run", "--rm", "--network=none", "localhost/v2:1", "/bin/busybox", "cat", "/v2"); out != "v2" {
+		t.Errorf("v2 prints %q", out)
+	}
+	archive := filepath.Join(p.s.Dir, "v2.tar")
+	p.s.Run(podman, "save", "--quiet", "--format=oci-archive", "--output", archive, "localhost/v2:1")
+	if got := readArchive(t, archive); len(got) != 2 || got[0] != p.image.Layers[0].DiffID {
+		t.Errorf("v2 is saved with %v", got)
+	}
+	cli := programs.Find(t, "containers-storage")
+	p.s.Run(cli, "check")
+	p.s.Run(podman, "rmi", "-f", "localhost/v2:1")
+	p.storagectl("unpin", "--held")
+	if out := p.storagectl("pin", "ls", "--held"); strings.Contains(out, p.s.Root) {
+		t.Errorf("pin ls --held lists\n%s", out)
+	}
+}
+
+// The pinned store never makes a program fail: absent, unreadable, of a later format.
+func TestPinnedStoreHidden(t *testing.T) {
+	podman, set := programs.Find(t, "podman"), fixtures.Require(t)
+	p := newPinned(t, podman, set, filepath.Join(testfs.Mount(t, "ext4"), "store"))
+	version := filepath.Join(p.store, "ostree", "version")
+	text, err := os.ReadFile(version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		name  string
+		spoil func()
+	}{
+		{"later format", func() { writeFile(t, version, strings.Replace(string(text), "1", "999", 1)) }},
+		{"no lock", func() {
+			writeFile(t, version, string(text))
+			os.Remove(filepath.Join(p.store, "ostree-images", "images.lock"))
+		}},
+		{"no store", func() { programs.Must(t, "rm", "-rf", p.store) }},
+		{"a file", func() { writeFile(t, p.store, "x") }},
+	} {
+		step.spoil()
+		if list := p.s.Run(podman, "images", "--no-trunc", "--format", "{{.ID}} {{.ReadOnly}}"); strings.Contains(list, "true") || !strings.Contains(list, p.image.ID) {
+			t.Errorf("%s: podman images lists\n%s", step.name, list)
+		}
+		p.s.Run(podman, "run", "--rm", "--network=none", p.image.Ref(), "/bin/busybox", "true")
+	}
+}
