@@ -2,14 +2,17 @@ package driver_test
 
 import (
 	"archive/tar"
+	"bufio"
 	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/ostree-storage/ostree-storage/driver"
+	"github.com/ostree-storage/ostree-storage/internal/overlay"
 	"github.com/ostree-storage/ostree-storage/internal/testfs"
 )
 
@@ -36,7 +39,8 @@ func TestDeepChain(t *testing.T) {
 		t.Skip("it makes 520 layers")
 	}
 	const depth = 520
-	dir := testfs.Mount(t, "ext4")
+	dir := filepath.Join(testfs.Mount(t, "ext4"), strings.Repeat("long", 50))
+	must(t, os.Mkdir(dir, 0o700))
 	d := open(t, dir, "sync=none")
 	parent := ""
 	for i := range depth {
@@ -44,6 +48,18 @@ func TestDeepChain(t *testing.T) {
 		apply(t, d, id, parent, smallTar(t, i))
 		parent = id
 	}
+	// As many lowers as there can be, and what others read of it.
+	most := fmt.Sprintf("l%d", overlay.MaxLowers-1)
+	root, err := d.Get(most, driver.MountOptions{Options: []string{"ro"}})
+	must(t, err)
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	must(t, err)
+	for _, line := range strings.Split(string(mounts), "\n") {
+		if strings.Contains(line, " "+root+" ") && len(line) >= bufio.MaxScanTokenSize {
+			t.Errorf("the mount has a line of %d bytes, and most programs read %d", len(line), bufio.MaxScanTokenSize)
+		}
+	}
+	must(t, d.Put(most))
 	for _, id := range []string{"a", "b"} {
 		must(t, d.CreateReadWrite(id, parent, nil))
 		root, err := d.Get(id, driver.MountOptions{})

@@ -100,12 +100,16 @@ func (p *plan) build(w way, lowers eachLower) (int, error) {
 		return -1, err
 	}
 	at := stepFirstLower
+	short := p.longLine()
 	err = lowers(func(dir int, l lower) error {
-		path := l.path
+		path, a := l.path, w.api
 		if l.mapped {
 			path = "" // dir is a clone of it
 		}
-		if err := c.setDir(w.api, "lowerdir+", dir, path); err != nil {
+		if short {
+			path, a = "", apiLink
+		}
+		if err := c.setDir(a, "lowerdir+", dir, path); err != nil {
 			return c.fail(at, fmt.Sprintf("add lower directory %q", l.path), err)
 		}
 		at = stepLayer
@@ -133,6 +137,19 @@ func (p *plan) build(w way, lowers eachLower) (int, error) {
 		return -1, err
 	}
 	return c.create(p.attrs.mount)
+}
+
+// maxLine is how many bytes of lower directories /proc/mounts may show. Most programs, container runtimes among them, read no line
+// of it that is longer than 64 KiB, and fail as a whole where there is one: with such a mount no container would start any more.
+const maxLine = 48 << 10
+
+// longLine reports whether the paths of the lowers have to be left out of /proc/mounts.
+func (p *plan) longLine() bool {
+	n := 0
+	for _, l := range p.lowers {
+		n += len(",lowerdir+=") + len(l.path) + 3*strings.Count(l.path, " ") // a space is shown as four bytes
+	}
+	return n > maxLine
 }
 
 func (p *plan) setUpper(c *fsContext, a api) error {
