@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,8 +27,8 @@ var (
 	ours   = flag.String("driver", "ostree", "driver to compare with overlay")
 )
 
-// budget is how long chains are run on each filesystem when -n is not given.
-const budget = 12 * time.Second
+// budget is how long chains are run when -n is not given.
+const budget = 20 * time.Second
 
 func TestMain(m *testing.M) {
 	if reexec.Init() { // the overlay driver extracts in a child process
@@ -40,17 +41,15 @@ func TestMain(m *testing.M) {
 // TestChains is the harness: what it prints on failure is enough to run the one
 // chain again.
 func TestChains(t *testing.T) {
-	first, end := *seed, time.Now().Add(budget)
-	soak, err := time.ParseDuration(os.Getenv("SOAK"))
-	if err == nil {
-		end = time.Now().Add(soak / 3)
+	first, length := *seed, budget
+	if soak, err := time.ParseDuration(os.Getenv("SOAK")); err == nil {
+		length = soak
 		if first == 0 {
 			first = uint64(time.Now().Unix()) << 20
 		}
 	}
 	first = max(first, 1)
-	length := time.Until(end)
-	testfs.Each(t, func(t *testing.T, dir string) {
+	each(t, func(t *testing.T, dir string) {
 		end := time.Now().Add(length)
 		p := opened(t, dir)
 		for s := first; ; s++ {
@@ -72,6 +71,16 @@ func TestChains(t *testing.T) {
 			t.Error("the harness compares too little to mean anything")
 		}
 	})
+}
+
+// each runs f on all kinds of filesystems at once: much of it is waiting.
+func each(t *testing.T, f func(t *testing.T, dir string)) {
+	for _, kind := range testfs.Kinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			f(t, testfs.Mount(t, kind))
+		})
+	}
 }
 
 // opened is open for chains that damage nothing: in the end our repository is
@@ -136,17 +145,21 @@ func runSeed(t *testing.T, p *differential.Pair, seed uint64) {
 	if err != nil {
 		t.Fatalf("seed %d (%s): %v", seed, features, err)
 	}
-	if len(diffs) == 0 || *all && seen[kindOf(diffs[0])] {
+	if len(diffs) == 0 || *all && !isNew(diffs[0]) {
 		return
 	}
-	seen[kindOf(diffs[0])] = true
 	small := differential.Shrink(p, seed, chain, diffs[0])
 	t.Errorf("seed %d (%s):\n%s\nsmallest chain that shows it:\n%s\nagain: go test ./integration/differential -run '%s' -seed %d -n 1",
 		seed, features, format(diffs), small, t.Name(), seed)
 }
 
 // seen are the kinds of differences that were shown, with -all.
-var seen = map[string]bool{}
+var seen sync.Map
+
+func isNew(d differential.Difference) bool {
+	_, old := seen.LoadOrStore(kindOf(d), true)
+	return !old
+}
 
 func kindOf(d differential.Difference) string {
 	where, _, _ := strings.Cut(d.Where, " ")

@@ -70,7 +70,7 @@ const defaultACL = "\x02\x00\x00\x00" + "\x01\x00\x07\x00\xff\xff\xff\xff" + "\x
 	"\x04\x00\x05\x00\xff\xff\xff\xff" + "\x10\x00\x07\x00\xff\xff\xff\xff" + "\x20\x00\x00\x00\xff\xff\xff\xff"
 
 func TestDirectedChains(t *testing.T) {
-	testfs.Each(t, func(t *testing.T, dir string) {
+	each(t, func(t *testing.T, dir string) {
 		p := opened(t, dir)
 		for name, chain := range chains() {
 			seed := uint64(len(name)) // odd and even: in one step, and staged

@@ -117,7 +117,7 @@ du -s --apparent-size sub | cut -f1
 
 func TestProgramsInARoot(t *testing.T) {
 	root := debian(t)
-	testfs.Each(t, func(t *testing.T, dir string) {
+	each(t, func(t *testing.T, dir string) {
 		p := opened(t, dir)
 		prepare(t, p, root)
 		var outs []string

@@ -214,49 +214,31 @@ func ask[T any](r *run, where string, f func(*Side) (T, error)) (want, got T, ok
 }
 
 // files asks our driver for the bytes of every file under its name in the tar,
-// as a push does.
+// as a push does. What a later entry replaced is not asked for.
 func (r *run) files() error {
 	for i, id := range r.ids {
-		last := map[string]Entry{}
-		for _, e := range r.chain[i] {
-			last[clean(e.Name)] = e
-		}
+		where := fmt.Sprintf("files of layer %d", i)
+		want := map[string][]byte{}
 		var names []string
 		for _, e := range r.chain[i] {
-			if e.Type == tar.TypeReg && last[clean(e.Name)].Type == tar.TypeReg && r.chain[i].servable(e.Name) {
-				names = append(names, e.Name)
+			if e.Type == tar.TypeReg && !isWhiteout(e.Name) && holds(r.p.Oracle.TreeDir(id), &e) {
+				names, want[e.Name] = append(names, e.Name), e.Body
 			}
 		}
 		got, err := r.p.Ours.Content(id, names)
 		if err != nil {
-			r.add(fmt.Sprintf("files of layer %d", i), Difference{What: "outcome", Want: "success", Got: err.Error()})
+			r.add(where, Difference{What: "outcome", Want: "success", Got: err.Error()})
 			return nil
 		}
 		for _, name := range names {
-			if want := last[clean(name)].Body; !bytes.Equal(want, got[name]) {
-				r.add(fmt.Sprintf("files of layer %d", i), Difference{
-					Path: name, What: "content by the tar's name", Want: fmt.Sprintf("%d bytes", len(want)), Got: fmt.Sprintf("%d bytes", len(got[name])),
+			if !bytes.Equal(want[name], got[name]) {
+				r.add(where, Difference{
+					Path: name, What: "content by the tar's name", Want: fmt.Sprintf("%d bytes", len(want[name])), Got: fmt.Sprintf("%d bytes", len(got[name])),
 				})
 			}
 		}
 	}
 	return nil
-}
-
-// servable reports whether a name still is what its entry made when the tar
-// ends: nothing above it was replaced, and it is no whiteout.
-func (l Layer) servable(name string) bool {
-	name = clean(name)
-	if strings.HasPrefix(path.Base(name), ".wh.") {
-		return false
-	}
-	for _, e := range l {
-		n := clean(e.Name)
-		if e.Type != tar.TypeDir && strings.HasPrefix(name, n+"/") {
-			return false // below a symlink, or below what was replaced
-		}
-	}
-	return true
 }
 
 // removeLater removes the layers of an earlier chain.
@@ -285,7 +267,7 @@ func (c Chain) Implied() map[string]bool {
 		listed, present := map[string]bool{}, map[string]bool{".": true}
 		for _, e := range c[i] {
 			name := clean(e.Name)
-			if e.Type == tar.TypeDir {
+			if e.Type == tar.TypeDir && !isWhiteout(name) {
 				listed[name], present[name] = true, true
 			}
 			for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {

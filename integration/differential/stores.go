@@ -280,7 +280,7 @@ func (p *StorePair) check(layers []storedLayer) (out []Difference, _ error) {
 	return out, nil
 }
 
-var foundTime = regexp.MustCompile(`mtime:0x-?[0-9a-f]+￫0x-?[0-9a-f]+`)
+var foundTime = regexp.MustCompile(`,?mtime:0x-?[0-9a-f]+￫0x-?[0-9a-f]+`)
 
 func (s *StoreSide) findings() ([]string, error) {
 	report, err := s.Store.Check(storage.CheckEverything())
@@ -292,7 +292,7 @@ func (s *StoreSide) findings() ([]string, error) {
 		for id, errs := range m {
 			for _, err := range errs {
 				// Directories that no layer lists are a finding on both sides, with different times.
-				text := foundTime.ReplaceAllString(err.Error(), "mtime")
+				text := foundTime.ReplaceAllString(err.Error(), "")
 				out = append(out, fmt.Sprintf("%s %s: %s", kind, id, text))
 			}
 		}

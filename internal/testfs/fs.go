@@ -6,13 +6,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
-	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -172,16 +172,13 @@ func Remount(dir string) error {
 // unmountAll unmounts everything on and below dir, deepest first. With detach,
 // busy mounts are detached, and reported.
 func unmountAll(dir string, detach bool) error {
-	list, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
+	points, err := mountPoints(dir)
 	if err != nil {
 		return err
 	}
-	// A later mount may lie on an earlier one: newest first, by id as the
-	// kernel lists them, with longer paths before shorter ones.
-	points := make([]string, 0, len(list))
-	for i := len(list) - 1; i >= 0; i-- {
-		points = append(points, list[i].Mountpoint)
-	}
+	// A later mount may lie on an earlier one: newest first, with longer paths
+	// before shorter ones.
+	slices.Reverse(points)
 	sort.SliceStable(points, func(i, j int) bool { return len(points[i]) > len(points[j]) })
 	var errs []error
 	for _, p := range points {
@@ -200,6 +197,30 @@ func unmountAll(dir string, detach bool) error {
 	}
 	return errors.Join(errs...)
 }
+
+// mountPoints lists what is mounted on and below dir, in the kernel's order. It
+// reads /proc itself: a mount with hundreds of lowers makes lines that the usual
+// scanners take for too long.
+func mountPoints(dir string) ([]string, error) {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	var list []string
+	for line := range strings.Lines(string(text)) {
+		fields := strings.SplitN(line, " ", 6)
+		if len(fields) < 6 {
+			continue
+		}
+		point := unescape.Replace(fields[4])
+		if point == dir || strings.HasPrefix(point, dir+"/") {
+			list = append(list, point)
+		}
+	}
+	return list, nil
+}
+
+var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 
 // unmount is umount(2) which waits a little for others: a process that has just
 // ended may hold a file for some milliseconds more.

@@ -1,0 +1,237 @@
+package differential
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Cost is what the files of our driver take, in bytes of data blocks. Where
+// files share extents, an extent counts once.
+type Cost struct {
+	All     int64 // every inode: objects, lanes, and files that only a tree has
+	Unique  int64 // objects alone: each content with its metadata once
+	Overlay int64 // what the overlay driver needs for the same layers
+	Times   int64 // of All: lanes for other times of a content
+	Doubles int64 // of All: further lanes, for equal files of one root
+	Private int64 // of All: inodes that a tree does not share
+	Excess  int64 // of All: lanes beyond what the root that needs most of them needs
+}
+
+// Measure adds up the files below a driver's home. Chains are the layers of each
+// image. The filesystem must be synced: extents that are not written yet have no
+// place.
+func Measure(home string, chains [][]string) (Cost, error) {
+	var c Cost
+	all, unique := newExtentSet(), newExtentSet()
+	// The repository first: what a layer shares is counted there.
+	err := walkEach([]string{filepath.Join(home, "repo"), filepath.Join(home, "layers")}, func(path string, st *syscall.Stat_t) error {
+		if strings.HasPrefix(path, filepath.Join(home, "repo", "objects")+"/") {
+			if !strings.HasSuffix(path, ".file") {
+				return nil // trees and commits: no file of an image
+			}
+			if err := unique.add(path, st); err != nil {
+				return err
+			}
+		} else if !strings.Contains(path, "/lanes/") && !strings.Contains(path, "/tree/") {
+			return nil // records and lists
+		}
+		before := all.sum
+		err := all.add(path, st)
+		switch added := all.sum - before; {
+		case strings.HasPrefix(path, filepath.Join(home, "layers")+"/"):
+			c.Private += added
+		case strings.Contains(path, "/lanes/") && strings.HasSuffix(path, ".0"):
+			c.Times += added
+		case strings.Contains(path, "/lanes/"):
+			c.Doubles += added
+		}
+		return err
+	})
+	if err != nil {
+		return c, err
+	}
+	c.All, c.Unique = all.sum, unique.sum
+	if c.Excess, err = excess(home, chains); err != nil {
+		return c, err
+	}
+	layers, err := os.ReadDir(filepath.Join(home, "layers"))
+	if err != nil {
+		return c, err
+	}
+	for _, l := range layers {
+		own := newExtentSet()
+		own.copies = true
+		if err := walkFiles(filepath.Join(home, "layers", l.Name(), "tree"), own.add); err != nil {
+			return c, err
+		}
+		c.Overlay += own.sum
+	}
+	return c, nil
+}
+
+// lane is what lanes are told apart by, the number left out.
+type lane struct {
+	object string
+	mtime  syscall.Timespec
+}
+
+// excess adds up, over all objects and times, the inodes that are used by trees
+// and would not be needed: no root has more files of them at once than another
+// number of inodes.
+func excess(home string, chains [][]string) (sum int64, err error) {
+	objects := map[uint64]string{} // by inode
+	err = walkFiles(filepath.Join(home, "repo"), func(path string, st *syscall.Stat_t) error {
+		name, lane, _ := strings.Cut(filepath.Base(path), ".")
+		if lane == "file" || strings.Contains(path, "/lanes/") {
+			objects[st.Ino] = filepath.Base(filepath.Dir(path)) + name
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	used, most, size := map[lane]map[uint64]bool{}, map[lane]int{}, map[lane]int64{}
+	for _, chain := range chains {
+		root := map[lane]map[uint64]bool{}
+		for _, id := range chain {
+			err := walkFiles(filepath.Join(home, "layers", id, "tree"), func(_ string, st *syscall.Stat_t) error {
+				object, ok := objects[st.Ino]
+				if !ok {
+					return nil // private
+				}
+				l := lane{object, st.Mtim}
+				for _, m := range []map[lane]map[uint64]bool{used, root} {
+					if m[l] == nil {
+						m[l] = map[uint64]bool{}
+					}
+					m[l][st.Ino] = true
+				}
+				most[l], size[l] = max(most[l], len(root[l])), st.Blocks*512
+				return nil
+			})
+			if err != nil {
+				return 0, err
+			}
+		}
+	}
+	for l, inodes := range used {
+		sum += int64(len(inodes)-most[l]) * size[l]
+	}
+	return sum, nil
+}
+
+func walkEach(roots []string, f func(string, *syscall.Stat_t) error) error {
+	for _, root := range roots {
+		if err := walkFiles(root, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func walkFiles(root string, f func(string, *syscall.Stat_t) error) error {
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		return f(path, info.Sys().(*syscall.Stat_t))
+	})
+}
+
+// extentSet adds up the space of inodes, each once, and of their extents.
+type extentSet struct {
+	inodes  map[uint64]bool
+	extents map[[2]uint64]bool // physical place and length
+	copies  bool               // every inode counts in full
+	sum     int64
+}
+
+func newExtentSet() *extentSet {
+	return &extentSet{inodes: map[uint64]bool{}, extents: map[[2]uint64]bool{}}
+}
+
+func (s *extentSet) add(path string, st *syscall.Stat_t) error {
+	if s.inodes[st.Ino] || st.Size == 0 {
+		return nil
+	}
+	s.inodes[st.Ino] = true
+	list, err := extents(path)
+	if err != nil {
+		return fmt.Errorf("map %s: %w", path, err)
+	}
+	for _, e := range list {
+		if e.inline {
+			e.length = uint64(st.Size) // it lies beside the inode, and is not rounded up
+		}
+		key := [2]uint64{e.physical, e.length}
+		if !s.copies && !e.own && s.extents[key] {
+			continue
+		}
+		s.extents[key] = true
+		s.sum += int64(e.length)
+	}
+	return nil
+}
+
+// extent is a piece of a file on the device.
+type extent struct {
+	physical, length uint64
+	own              bool // inside the inode, or not placed: nobody can share it
+	inline           bool
+}
+
+// The ioctl FS_IOC_FIEMAP, the sizes of its structures, and flags of extents:
+// the last one, inside the inode, and all that have no place of their own
+// (unknown, delayed, inline, tail).
+const (
+	fiemapIoctl  = 0xc020660b
+	fiemapHeader = 32
+	fiemapExtent = 56
+	fiemapCount  = 256
+	extentLast   = 0x1
+	extentInline = 0x200
+	extentOwn    = 0x2 | 0x4 | extentInline | 0x400
+)
+
+func extents(path string) (list []extent, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	buf := make([]byte, fiemapHeader+fiemapCount*fiemapExtent)
+	for start := uint64(0); ; {
+		clear(buf)
+		binary.NativeEndian.PutUint64(buf, start)
+		binary.NativeEndian.PutUint64(buf[8:], ^uint64(0)-start)
+		binary.NativeEndian.PutUint32(buf[24:], fiemapCount)
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), fiemapIoctl, uintptr(unsafe.Pointer(&buf[0]))); errno != 0 {
+			return nil, errno
+		}
+		n := binary.NativeEndian.Uint32(buf[20:])
+		for i := range int(n) {
+			e := buf[fiemapHeader+i*fiemapExtent:]
+			logical, length, flags := binary.NativeEndian.Uint64(e), binary.NativeEndian.Uint64(e[16:]), binary.NativeEndian.Uint32(e[40:])
+			list = append(list, extent{binary.NativeEndian.Uint64(e[8:]), length, flags&extentOwn != 0, flags&extentInline != 0})
+			if flags&extentLast != 0 {
+				return list, nil
+			}
+			start = logical + length
+		}
+		if n == 0 {
+			return list, nil
+		}
+	}
+}
