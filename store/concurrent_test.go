@@ -138,24 +138,29 @@ func TestReleaseTogether(t *testing.T) {
 
 // TestProcesses does the same with several processes, with ostree prune among them.
 func TestProcesses(t *testing.T) {
-	const rounds = 10
 	if home := os.Getenv("STORE_TEST_CHURN"); home != "" {
 		seed, err := strconv.ParseUint(os.Getenv("STORE_TEST_SEED"), 10, 64)
 		must(t, err)
 		r, err := Open(home + "/repo")
 		must(t, err)
 		defer r.Close()
+		rounds, err := strconv.Atoi(os.Getenv("STORE_TEST_ROUNDS"))
+		must(t, err)
 		must(t, churn(&world{t: t, home: home, repo: r}, fmt.Sprintf("p%d", seed), seed, rounds))
 		return
 	}
-	w := newWorld(t, testfs.Mount(t, "ext4"))
+	processes(t, newWorld(t, testfs.Mount(t, "ext4")), 0, 3, 10)
+}
+
+// processes runs n processes with seeds from seed on, and then looks at what they left.
+func processes(t *testing.T, w *world, seed, n, rounds int) {
+	t.Helper()
 	var wg sync.WaitGroup
 	var ids []string
-	for i := range 3 {
+	for i := seed; i < seed+n; i++ {
 		ids = append(ids, fmt.Sprintf("p%d-%d", i, rounds-1), fmt.Sprintf("p%d-%d", i, rounds-2))
 		wg.Go(func() {
-			cmd := exec.Command(os.Args[0], "-test.run=^TestProcesses$")
-			cmd.Env = append(os.Environ(), "STORE_TEST_CHURN="+w.home, fmt.Sprintf("STORE_TEST_SEED=%d", i))
+			cmd := churner(w, i, rounds)
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("process %d: %v\n%s", i, err, out)
 			}
@@ -163,7 +168,7 @@ func TestProcesses(t *testing.T) {
 	}
 	if ostree, err := exec.LookPath("ostree"); err == nil {
 		wg.Go(func() {
-			for range 5 {
+			for range rounds / 2 {
 				if out, err := exec.Command(ostree, "prune", "--refs-only", "--repo", w.home+"/repo").CombinedOutput(); err != nil {
 					t.Errorf("ostree prune: %v\n%s", err, out)
 				}
@@ -174,6 +179,14 @@ func TestProcesses(t *testing.T) {
 	w.exact(t, ids)
 }
 
+// churner is a process that runs churn.
+func churner(w *world, seed, rounds int) *exec.Cmd {
+	cmd := exec.Command(os.Args[0], "-test.run=^TestProcesses$")
+	cmd.Env = append(os.Environ(), "STORE_TEST_CHURN="+w.home, fmt.Sprintf("STORE_TEST_SEED=%d", seed),
+		fmt.Sprintf("STORE_TEST_ROUNDS=%d", rounds))
+	return cmd
+}
+
 // TestKilled kills processes at random, and wants each survivor to find a sound repository.
 func TestKilled(t *testing.T) {
 	if testing.Short() {
@@ -182,8 +195,7 @@ func TestKilled(t *testing.T) {
 	w := newWorld(t, testfs.Mount(t, "ext4"))
 	rnd := rand.New(rand.NewPCG(3, 4))
 	for i := range 12 {
-		cmd := exec.Command(os.Args[0], "-test.run=^TestProcesses$")
-		cmd.Env = append(os.Environ(), "STORE_TEST_CHURN="+w.home, fmt.Sprintf("STORE_TEST_SEED=%d", 100+i))
+		cmd := churner(w, 100+i, 100)
 		must(t, cmd.Start())
 		time.Sleep(time.Duration(20+rnd.IntN(200)) * time.Millisecond)
 		cmd.Process.Kill()

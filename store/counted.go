@@ -138,6 +138,12 @@ func (m *marker) strikeCounted() error {
 		slices.Sort(keys)
 		keys = slices.Compact(keys)
 		counts, err := x.Count(keys)
+		for range maxAgain { // without the lock a list may move while it is read
+			if !errors.Is(err, os.ErrNotExist) {
+				break
+			}
+			counts, err = x.Count(keys)
+		}
 		if err != nil {
 			return err
 		}

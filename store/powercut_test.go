@@ -29,11 +29,30 @@ func TestPowerCut(t *testing.T) {
 	if testing.Short() {
 		rounds = 2
 	}
+	cutPower(t, rounds, 5)
+}
+
+// TestSoak runs processes side by side and cuts the power, with other seeds each time, for as long as SOAK says.
+func TestSoak(t *testing.T) {
+	long, err := time.ParseDuration(os.Getenv("SOAK"))
+	if err != nil {
+		t.Skip("SOAK is not set to a duration")
+	}
+	end := time.Now().Add(long)
+	for round := 1; time.Now().Before(end) && !t.Failed(); round++ {
+		t.Run(fmt.Sprint("processes/", round), func(t *testing.T) {
+			processes(t, newWorld(t, testfs.Mount(t, testfs.Kinds[round%len(testfs.Kinds)])), 1000*round, 8, 40)
+		})
+		t.Run(fmt.Sprint("power/", round), func(t *testing.T) { cutPower(t, 40, uint64(round)) })
+	}
+}
+
+func cutPower(t *testing.T, rounds int, seed uint64) {
 	for _, kind := range []string{"ext4", "xfs"} {
 		t.Run(kind, func(t *testing.T) {
 			top := testfs.Mount(t, kind)
 			w := newWorld(t, top)
-			rnd := rand.New(rand.NewPCG(5, 6))
+			rnd := rand.New(rand.NewPCG(seed, 6))
 			acked := 0
 			for i := range rounds {
 				acked += cutOnce(t, w, top, i, time.Duration(100+rnd.IntN(300))*time.Millisecond)
@@ -73,11 +92,11 @@ func ackLayers(t *testing.T, home string) {
 
 // boot mounts the filesystem again. A process elsewhere that has just made a mount namespace of its own (a container's)
 // may hold the dead filesystem in it for a while, and then the same dead one is mounted.
-func boot(t *testing.T, top string) {
+func boot(t *testing.T, w *world, top string) {
 	t.Helper()
 	for range 40 {
 		must(t, testfs.Remount(top))
-		_, err := os.ReadDir(top)
+		_, err := os.ReadFile(w.home + "/repo/config")
 		if err == nil {
 			return
 		}
@@ -116,7 +135,7 @@ func cutOnce(t *testing.T, w *world, top string, round int, after time.Duration)
 	must(t, <-cut)
 	cmd.Wait()
 	must(t, w.repo.Close())
-	boot(t, top)
+	boot(t, w, top)
 	r, err := Open(w.home + "/repo")
 	must(t, err)
 	w.repo = r

@@ -119,12 +119,12 @@ func (r *root) setAside(ctx context.Context, m *marker, commits []object.Checksu
 }
 
 // sweep deletes what is garbage among the marker's candidates. It looks at all refs before it takes the lock, and under
-// the lock only at those that came since.
+// the lock only at those that came since. The index is asked under the lock alone: it must hold still meanwhile.
 func (r *root) sweep(ctx context.Context, m *marker, aside string, freed *Freed) error {
 	if len(m.want) == 0 {
 		return nil
 	}
-	if err := m.refresh(ctx); err != nil {
+	if err := m.look(ctx); err != nil {
 		return err
 	}
 	order := m.deletionOrder()
