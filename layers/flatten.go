@@ -120,7 +120,7 @@ func (f *flattener) dir(id nodeID, from []int) error {
 	}
 	i := t.inodeOf(id)
 	m := t.metas.get(i.meta)
-	xattrs, _ := diskXattrs(m, overlayPrefix(f.m.chain[i.ino].catalog.o.UserXattr))
+	xattrs, _ := diskXattrs(m, overlayPrefix(f.m.chain[i.home].catalog.o.UserXattr))
 	if err := dressOpenDir(d.fd, m, xattrs, f.label(), i.mtime()); err != nil {
 		return fmt.Errorf("%q: %w", t.path(id), err)
 	}
@@ -140,7 +140,7 @@ func (f *flattener) file(dir int, id nodeID, from []int) error {
 	if i.names > 1 {
 		f.made[n.inode] = id
 	}
-	layer := int(i.ino)
+	layer := int(i.home)
 	if from[layer] == 0 {
 		fd, err := f.openLayerDir(layer, t.node(id).parent)
 		if err != nil {

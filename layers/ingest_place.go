@@ -160,7 +160,7 @@ func (p *placer) put(t *placement) error {
 
 // record keeps what Publish will want to know.
 func (p *placer) record(i *inode, want store.Time, placed store.Placed) {
-	i.sum, i.ino, i.lane, i.placed = placed.Checksum, placed.Ino, placed.Lane, placed.Mode
+	i.sum, i.lane, i.placed = placed.Checksum, placed.Lane, placed.Mode
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if placed.MTime != want {
@@ -170,13 +170,13 @@ func (p *placer) record(i *inode, want store.Time, placed store.Placed) {
 	}
 }
 
-// placed is what was recorded of an inode, after drain.
+// placed is what was recorded of an inode, after drain; its number on disk is not.
 func (p *placer) placed(i *inode, kind nodeKind) store.Placed {
 	t, ok := p.kept[i]
 	if !ok {
 		t = i.mtime()
 	}
-	placed := store.Placed{Checksum: i.sum, MTime: t, Ino: i.ino, Lane: i.lane, Mode: i.placed}
+	placed := store.Placed{Checksum: i.sum, MTime: t, Lane: i.lane, Mode: i.placed}
 	if kind == kindFile {
 		placed.Size = int64(i.val)
 	}

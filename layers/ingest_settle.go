@@ -140,7 +140,9 @@ func (g *ingest) replace(ino inodeID) error {
 		}
 		defer old.Close()
 	}
-	g.stage.Forget(g.place.placed(i, home.kind))
+	if err := g.forget(d.fd, name, i, home.kind); err != nil {
+		return err
+	}
 	if err := g.unmake(ino); err != nil {
 		return err
 	}
@@ -229,24 +231,38 @@ func (g *ingest) removeTree(id nodeID) error {
 		return err
 	}
 	defer d.release()
-	if err := unix.Unlinkat(d.fd, g.tree.name(id), flags); err != nil {
+	name, kind, ino := g.tree.name(id), n.kind, n.inode
+	if i := g.tree.inode(ino); (kind == kindFile || kind == kindSymlink) && i.names == 1 {
+		if err := g.forget(d.fd, name, i, kind); err != nil {
+			return err
+		}
+	}
+	if err := unix.Unlinkat(d.fd, name, flags); err != nil {
 		return fmt.Errorf("remove what it replaces: %w", err)
 	}
-	kind, ino := n.kind, n.inode
 	g.tree.drop(id)
 	if kind != kindDir && kind != kindWhiteout {
-		g.dropped(id, ino, kind)
+		g.dropped(id, ino)
 	}
 	return nil
 }
 
+// forget tells the store that a file, which is still on disk, goes.
+func (g *ingest) forget(dir int, name string, i *inode, kind nodeKind) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return fmt.Errorf("look at what goes: %w", err)
+	}
+	placed := g.place.placed(i, kind)
+	placed.Ino = st.Ino
+	g.stage.Forget(placed)
+	return nil
+}
+
 // dropped sees to the inode of a name that is gone.
-func (g *ingest) dropped(id nodeID, ino inodeID, kind nodeKind) {
+func (g *ingest) dropped(id nodeID, ino inodeID) {
 	i := g.tree.inode(ino)
 	if i.names == 0 {
-		if i.placed != 0 {
-			g.stage.Forget(g.place.placed(i, kind))
-		}
 		delete(g.groups, ino)
 		return
 	}

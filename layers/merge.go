@@ -30,7 +30,7 @@ func Merge(ctx context.Context, chain []*Layer) (*Merged, error) {
 			err = errLoose
 		}
 		if err == nil {
-			err = l.Walk(ctx, (&merger{m: m, layer: uint64(i), inodes: make(map[int]nodeID)}).entry)
+			err = l.Walk(ctx, (&merger{m: m, layer: nodeID(i), inodes: make(map[int]nodeID)}).entry)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("merge layer %s: %w", l.ID, err)
@@ -42,7 +42,7 @@ func Merge(ctx context.Context, chain []*Layer) (*Merged, error) {
 // A merger puts one layer over what is merged so far.
 type merger struct {
 	m      *Merged
-	layer  uint64
+	layer  nodeID
 	inodes map[int]nodeID // by index: first names of hardlinks, as long as the layer has more of them
 	dir    string         // path of the last directory
 	at     nodeID         // and its node
@@ -130,7 +130,7 @@ func (g *merger) link(parent nodeID, name string, e *Entry) error {
 func (g *merger) set(id nodeID, e *Entry) {
 	t := g.m.tree
 	i := t.inodeOf(id)
-	i.sum, i.ino = e.Checksum, g.layer
+	i.sum, i.home = e.Checksum, g.layer
 	i.setMTime(e.MTime)
 	i.meta = t.metas.add(meta{uid: e.UID, gid: e.GID, mode: e.Mode, xattrs: e.Xattrs})
 	switch t.node(id).kind {
@@ -204,7 +204,7 @@ func (w *mergedWalk) node(id nodeID, at string) error {
 			w.firsts[n.inode] = e.Index
 		}
 	}
-	if err := w.fn(e, w.m.chain[i.ino]); err != nil || n.kind != kindDir {
+	if err := w.fn(e, w.m.chain[i.home]); err != nil || n.kind != kindDir {
 		return err
 	}
 	return w.content(id, at)

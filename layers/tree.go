@@ -8,7 +8,7 @@ import (
 )
 
 // A layerTree is a layer in memory while its tar is read. It is made for layers of a million entries: a name costs a node (20 bytes),
-// its bytes and some 8 bytes of index, an inode 80 bytes, and nothing points, so that the garbage collector passes it by.
+// its bytes and some 8 bytes of index, an inode 72 bytes, and nothing points, so that the garbage collector passes it by.
 //
 // The reader of the tar owns the nodes. The fields of an inode that say where it was placed belong to the worker that
 // places it, until the workers are drained.
@@ -74,12 +74,11 @@ type inode struct {
 	sum    object.Checksum // of the file object or of the dirtree
 	sec    int64           // modification time as the tree shall have it
 	val    uint64
-	ino    uint64 // on disk
 	nsec   uint32
 	meta   metaID
 	lane   uint32 // of a directory: its depth
 	names  uint32 // how many nodes have it
-	home   nodeID // a name that exists on disk
+	home   nodeID // a name that exists on disk; in a merged tree, the number of the layer
 	flags  uint8
 	placed store.Placement
 }
