@@ -200,6 +200,7 @@ func (a *app) affected(list []finding) ([]finding, error) {
 	}
 	for i := range list {
 		f := &list[i]
+		f.Layers, f.Files = append([]string{}, f.Layers...), append([]string{}, f.Files...)
 		if f.of != nil {
 			for _, ref := range append(f.of.Refs, f.of.Path) {
 				if id := byRef[ref]; id != "" {
@@ -207,6 +208,12 @@ func (a *app) affected(list []finding) ([]finding, error) {
 				}
 			}
 		}
+	}
+	if err := a.filesOf(list); err != nil {
+		return nil, err
+	}
+	for i := range list {
+		f := &list[i]
 		within := func(top string) bool {
 			for id := top; id != "" && byID[id] != nil; id = byID[id].Parent {
 				if slices.Contains(f.Layers, id) {
@@ -230,10 +237,9 @@ func (a *app) affected(list []finding) ([]finding, error) {
 				f.Containers = append(f.Containers, name(c.ID, c.Names))
 			}
 		}
-		f.Layers, f.Files = append([]string{}, f.Layers...), append([]string{}, f.Files...)
 		f.Repair = a.repairOf(f, source)
 	}
-	return list, a.filesOf(list)
+	return list, nil
 }
 
 // repairOf is the command that repairs a finding.
@@ -248,7 +254,8 @@ func (a *app) repairOf(f *finding, source string) string {
 	case f.Kind == "lost", f.Kind == string(layers.FaultTree) && f.Reason == "it is not in the commit":
 		return "podman pull " + source
 	case f.of != nil && (f.of.Kind == store.Missing || f.of.Kind == store.Corrupt):
-		o := a.mendOptions(f.home, f.of.Object, true)
+		o := a.mendOptions(f.home, true)
+		o.Files = a.treeCopies(*f)
 		if _, err := a.homes[f.home].Repo().Mend(context.Background(), f.of.Object, o); err != nil {
 			return from
 		}

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"go.podman.io/storage"
-	"golang.org/x/sys/unix"
 
 	"github.com/ostree-storage/ostree-storage/store/object"
 )
@@ -57,14 +57,28 @@ PINNED images are in the pinned store: nothing that prunes, wipes or resets remo
 
 var imagesHeading = row("IMAGE", "NAMES", "LAYERS", "SIZE", "SHARED", "UNIQUE", "PINNED")
 
-// nothing tells if there is neither a graphroot nor a pinned store beside it, so that the answer is empty and nothing is made.
+// nothing tells if there is neither a graphroot nor another store that is read, so that the answer is empty and nothing is made.
 func (a *app) nothing() (bool, error) {
 	root, exists, err := a.graphroot()
 	if err != nil || exists {
 		return false, err
 	}
-	_, err = os.Stat(filepath.Join(filepath.Dir(root), "pinned"))
-	return errors.Is(err, unix.ENOENT) && len(a.storageOpts) == 0, nil
+	o, err := a.options()
+	if err != nil {
+		return false, err
+	}
+	others := []string{filepath.Join(filepath.Dir(root), "pinned")}
+	for _, option := range o.GraphDriverOptions {
+		if _, path, ok := strings.Cut(option, "store="); ok {
+			others = append(others, strings.Split(path, ",")...)
+		}
+	}
+	for _, path := range others {
+		if _, err := os.Stat(path); err == nil {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 func (a *app) answerIf(gone bool, empty any, heading string) error {

@@ -86,25 +86,25 @@ func (a *app) mountImage(arg string) (*knownImage, string, error) {
 }
 
 func (a *app) unmountImage(k *knownImage) error {
-	next := "storagectl mount"
-	if k.Own {
-		_, err := a.opened.UnmountImage(k.ID, false)
-		if err == nil || !errors.Is(err, storage.ErrLayerUnknown) && !errors.Is(err, storage.ErrLayerNotMounted) {
-			return advise(err, "%s", next)
-		}
-	}
+	const next = "storagectl mount"
 	path, err := a.driverMount(k)
 	if err == nil && path == "" {
 		err = fmt.Errorf("image %s is not mounted", short(k.ID))
 	}
 	if err != nil {
-		return advise(err, "%s", next)
+		return advise(err, next)
+	}
+	if k.Own {
+		_, err := a.opened.UnmountImage(k.ID, false)
+		if !errors.Is(err, storage.ErrLayerUnknown) && !errors.Is(err, storage.ErrLayerNotMounted) {
+			return advise(err, next)
+		}
 	}
 	d, err := a.opened.GraphDriver()
 	if err == nil {
 		err = d.Put(k.TopLayer)
 	}
-	return advise(err, "%s", next)
+	return advise(err, next)
 }
 
 // driverMount returns where the driver has mounted the image's layer, "" if it has not.

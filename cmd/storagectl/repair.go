@@ -11,7 +11,6 @@ import (
 
 	"github.com/ostree-storage/ostree-storage/layers"
 	"github.com/ostree-storage/ostree-storage/store"
-	"github.com/ostree-storage/ostree-storage/store/object"
 )
 
 type repairAnswer struct {
@@ -107,7 +106,7 @@ func (a *app) mend(v *repairAnswer, c *layers.Catalog, sources []*store.Repo) er
 }
 
 // mendOptions say where copies of an object may be: files of trees, other stores.
-func (a *app) mendOptions(home int, n object.Name, dry bool, sources ...*store.Repo) store.MendOptions {
+func (a *app) mendOptions(home int, dry bool, sources ...*store.Repo) store.MendOptions {
 	o := store.MendOptions{DryRun: dry, Sources: sources}
 	for i, c := range a.homes {
 		if i != home {
@@ -125,7 +124,7 @@ func (a *app) mendObjects(v *repairAnswer, c *layers.Catalog, list []finding, so
 		}
 		switch f.of.Kind {
 		case store.Missing, store.Corrupt:
-			o := a.mendOptions(0, f.of.Object, v.DryRun, sources...)
+			o := a.mendOptions(0, v.DryRun, sources...)
 			o.Files = a.treeCopies(f)
 			from, err := c.Repo().Mend(ctx, f.of.Object, o)
 			if errors.Is(err, store.ErrNoCopy) {

@@ -82,6 +82,22 @@ func putImage(s storage.Store, name string, dirs []string) {
 		return
 	}
 	must(s.SetImageBigData(image.ID, "sha256:"+id, config, nil))
+	type descriptor struct {
+		MediaType string `json:"mediaType"`
+		Digest    string `json:"digest"`
+		Size      int    `json:"size"`
+	}
+	list := []descriptor{}
+	for i, dir := range dirs {
+		list = append(list, descriptor{"application/vnd.oci.image.layer.v1.tar", diffs[i], len(tarOf(dir))})
+	}
+	m, err := json.Marshal(map[string]any{
+		"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+		"config": descriptor{"application/vnd.oci.image.config.v1+json", "sha256:" + id, len(config)}, "layers": list,
+	})
+	must(err)
+	sum := func(b []byte) (digest.Digest, error) { return digest.FromBytes(b), nil }
+	must(s.SetImageBigData(image.ID, "manifest", m, sum))
 }
 
 // tarOf makes a layer of a directory. A file NAME.dev, .fifo or .link says in its text what it is to be.
