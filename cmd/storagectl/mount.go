@@ -82,6 +82,7 @@ func (a *app) mountImage(arg string) (*knownImage, string, error) {
 	if err != nil {
 		return nil, "", advise(fmt.Errorf("mount %s: %w", arg, err), "storagectl check")
 	}
+	a.keep = true
 	return k, path, nil
 }
 

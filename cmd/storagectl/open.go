@@ -125,6 +125,10 @@ func (a *app) close() error {
 	if a.opened != nil {
 		s := a.opened
 		a.opened = nil
+		if a.keep {
+			s.Free()
+			return errors.Join(errs...)
+		}
 		if _, err := s.Shutdown(false); err != nil && !errors.Is(err, storage.ErrLayerUsedByContainer) {
 			errs = append(errs, fmt.Errorf("close store: %w", err))
 		}
