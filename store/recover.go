@@ -61,6 +61,12 @@ func (r *root) recoverEach(ctx context.Context, parent, kind string, finish func
 			return out, err
 		}
 		path := parent + "/" + name
+		if is, removed := r.unlocked(path, name); is {
+			if removed {
+				out = append(out, Leftover{path, kind})
+			}
+			continue
+		}
 		lock, err := r.tryAcquire(path+"/"+stageLock, unix.F_WRLCK)
 		if err == unix.EAGAIN || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
 			continue // alive, or just finished, or nothing of ours
@@ -76,6 +82,17 @@ func (r *root) recoverEach(ctx context.Context, parent, kind string, finish func
 		out = append(out, Leftover{path, kind})
 	}
 	return out, err
+}
+
+// unlocked deals with a directory of this boot that has no lock file: it was just made, and its owner is about to lock it,
+// or it is the last that is left of a removal. Nobody but the owner may make the file, or the owner could find it free
+// just when the directory goes. But an empty directory may go: an owner makes another one then.
+func (r *root) unlocked(path, name string) (is, removed bool) {
+	var st unix.Stat_t
+	if !ofThisBoot(name) || lstat(r.fd(), path+"/"+stageLock, &st) != unix.ENOENT {
+		return false, false
+	}
+	return true, r.disk.removeDir(r.fd(), path) == nil
 }
 
 // list returns the sorted names in a directory of the repository.

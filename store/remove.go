@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -65,7 +66,7 @@ func (r *root) removeAll(parent, name string) error {
 func (x *removal) failed(name string, err error) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if err != nil && err != unix.ENOENT && x.err == nil {
+	if err != nil && !errors.Is(err, unix.ENOENT) && x.err == nil {
 		x.err = &os.PathError{Op: "remove", Path: name, Err: err}
 	}
 	return x.err != nil
@@ -78,9 +79,19 @@ func (x *removal) empty(fd, depth int) {
 		return
 	}
 	var wg sync.WaitGroup
-	defer wg.Wait()
+	var locks []string
+	defer func() {
+		wg.Wait()
+		for _, name := range locks {
+			x.failed(name, x.disk.remove(fd, name))
+		}
+	}()
 	for _, e := range entries {
 		name := e.Name()
+		if depth == 0 && name == stageLock && !e.IsDir() {
+			locks = append(locks, name) // last, so that Recover of another process leaves this alone
+			continue
+		}
 		if !e.IsDir() {
 			if x.failed(name, x.disk.remove(fd, name)) {
 				return
