@@ -33,8 +33,10 @@ func Checkout(ctx context.Context, r *store.Repo, commit object.Checksum, dir st
 	}
 	c := &checkout{repo: r, o: o, root: root, prefix: overlayPrefix(o.UserXattr), firsts: make(map[int]string)}
 	err = walkCommit(ctx, r, commit, walkFuncs{entry: c.entry, leave: c.leave})
-	for len(c.dirs) > 0 {
-		c.drop()
+	for _, d := range c.dirs { // after an error
+		if d.fd >= 0 {
+			unix.Close(d.fd)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("check layer commit %s out: %w", commit, err)
@@ -58,16 +60,40 @@ type checkoutDir struct {
 	e  Entry
 }
 
-func (c *checkout) drop() {
+// maxHeldDirs is how many of the directories that the walk is in are kept open, besides the root.
+const maxHeldDirs = 512
+
+// enter goes into a directory.
+func (c *checkout) enter(fd int, e *Entry) {
+	c.dirs = append(c.dirs, checkoutDir{fd, *e})
+	if far := len(c.dirs) - 1 - maxHeldDirs; far > 0 {
+		unix.Close(c.dirs[far].fd)
+		c.dirs[far].fd = -1
+	}
+}
+
+// drop goes back to the directory above.
+func (c *checkout) drop() error {
 	last := len(c.dirs) - 1
-	unix.Close(c.dirs[last].fd)
+	fd := c.dirs[last].fd
 	c.dirs = c.dirs[:last]
+	defer unix.Close(fd)
+	if last == 0 || c.dirs[last-1].fd >= 0 {
+		return nil
+	}
+	up, err := retryEINTR(func() (int, error) {
+		return unix.Openat(fd, "..", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	})
+	if err != nil {
+		return fmt.Errorf("open the directory above: %w", err)
+	}
+	c.dirs[last-1].fd = up
+	return nil
 }
 
 // leave finishes a directory.
 func (c *checkout) leave() error {
 	d := &c.dirs[len(c.dirs)-1]
-	defer c.drop()
 	m := meta{uid: d.e.UID, gid: d.e.GID, mode: d.e.Mode, xattrs: d.e.Xattrs}
 	if d.e.Path == "." && d.e.Implied && c.o.Root != nil {
 		m.uid, m.gid, m.mode = c.o.Root.UID, c.o.Root.GID, unix.S_IFDIR|c.o.Root.Mode
@@ -79,7 +105,7 @@ func (c *checkout) leave() error {
 	if err := dressOpenDir(d.fd, &m, xattrs, c.repo.Label(), d.e.MTime); err != nil {
 		return fmt.Errorf("%q: %w", d.e.Path, err)
 	}
-	return nil
+	return c.drop()
 }
 
 func (c *checkout) entry(e *Entry) error {
@@ -91,7 +117,7 @@ func (c *checkout) entry(e *Entry) error {
 
 func (c *checkout) write(e *Entry) error {
 	if e.Path == "." {
-		c.dirs = append(c.dirs, checkoutDir{c.root, *e})
+		c.enter(c.root, e)
 		return nil
 	}
 	dir, name := c.dirs[len(c.dirs)-1].fd, path.Base(e.Path)
@@ -109,7 +135,7 @@ func (c *checkout) write(e *Entry) error {
 		if err != nil {
 			return err
 		}
-		c.dirs = append(c.dirs, checkoutDir{fd, *e})
+		c.enter(fd, e)
 		return nil
 	case e.First != e.Index:
 		return c.link(dir, name, e)

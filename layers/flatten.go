@@ -45,7 +45,7 @@ func (form Flat) Materialise(ctx context.Context, m *Merged, dst string) error {
 	if err := f.openLayers(); err != nil {
 		return err
 	}
-	if err := f.dir(rootNode, make([]int, len(m.chain))); err != nil {
+	if err := f.dir(rootNode); err != nil {
 		return fmt.Errorf("flatten into %s: %w", dst, err)
 	}
 	return nil
@@ -84,18 +84,47 @@ func (f *flattener) close() {
 	f.to.close()
 }
 
-// dir makes what is in a directory, which exists, and gives it its metadata. from has the directory in each layer's tree/: 0 if it
-// was not opened yet.
-func (f *flattener) dir(id nodeID, from []int) error {
+// dir makes what is in a directory, which exists, and gives it its metadata. No directory stays open while those below are made.
+func (f *flattener) dir(id nodeID) error {
 	if err := f.ctx.Err(); err != nil {
 		return err
 	}
+	if err := f.names(id); err != nil {
+		return err
+	}
+	t := f.m.tree
+	err := t.children(id, func(c nodeID) error {
+		if t.node(c).kind != kindDir {
+			return nil
+		}
+		return f.dir(c)
+	})
+	if err != nil {
+		return err
+	}
+	d, err := f.to.get(id)
+	if err != nil {
+		return err
+	}
+	defer d.release()
+	i := t.inodeOf(id)
+	m := t.metas.get(i.meta)
+	xattrs, _ := diskXattrs(m, overlayPrefix(f.m.chain[0].catalog.o.UserXattr))
+	if err := dressOpenDir(d.fd, m, xattrs, f.label(), i.mtime()); err != nil {
+		return fmt.Errorf("%q: %w", t.path(id), err)
+	}
+	return nil
+}
+
+// names makes the names in a directory; its directories are left empty.
+func (f *flattener) names(id nodeID) error {
 	t := f.m.tree
 	d, err := f.to.get(id)
 	if err != nil {
 		return err
 	}
 	defer d.release()
+	from := make([]int, len(f.m.chain)) // the directory in each layer's tree/, 0 if it was not opened yet
 	defer func() {
 		for _, fd := range from {
 			if fd > 0 {
@@ -103,28 +132,18 @@ func (f *flattener) dir(id nodeID, from []int) error {
 			}
 		}
 	}()
-	err = t.children(id, func(c nodeID) error {
-		if t.node(c).kind != kindDir {
-			if err := f.file(d.fd, c, from); err != nil {
-				return fmt.Errorf("%q: %w", t.path(c), err)
-			}
-			return nil
+	return t.children(id, func(c nodeID) error {
+		var err error
+		if t.node(c).kind == kindDir {
+			err = unix.Mkdirat(d.fd, t.name(c), 0o700)
+		} else {
+			err = f.file(d.fd, c, from)
 		}
-		if err := unix.Mkdirat(d.fd, t.name(c), 0o700); err != nil {
+		if err != nil {
 			return fmt.Errorf("make %q: %w", t.path(c), err)
 		}
-		return f.dir(c, make([]int, len(f.m.chain)))
+		return nil
 	})
-	if err != nil {
-		return err
-	}
-	i := t.inodeOf(id)
-	m := t.metas.get(i.meta)
-	xattrs, _ := diskXattrs(m, overlayPrefix(f.m.chain[i.home].catalog.o.UserXattr))
-	if err := dressOpenDir(d.fd, m, xattrs, f.label(), i.mtime()); err != nil {
-		return fmt.Errorf("%q: %w", t.path(id), err)
-	}
-	return nil
 }
 
 func (f *flattener) label() string { return f.m.chain[0].catalog.repo.Label() }

@@ -148,18 +148,14 @@ func (f *finisher) publish(ctx context.Context, ref string, commit object.Checks
 	})
 }
 
-// publishDir publishes the files of a directory and those below.
+// publishDir publishes the files of a directory and those below. No directory stays open while those below are looked at.
 func (f *finisher) publishDir(id nodeID, link func(int, string, store.Placed) error) error {
 	d, err := f.dirs.get(id)
 	if err != nil {
 		return err
 	}
-	defer d.release()
-	return f.tree.children(id, func(c nodeID) error {
+	err = f.tree.children(id, func(c nodeID) error {
 		n := f.tree.node(c)
-		if n.kind == kindDir {
-			return f.publishDir(c, link)
-		}
 		if n.kind != kindFile && n.kind != kindSymlink {
 			return nil
 		}
@@ -168,5 +164,15 @@ func (f *finisher) publishDir(id nodeID, link func(int, string, store.Placed) er
 			return nil
 		}
 		return link(d.fd, f.tree.name(c), f.place.placed(i, n.kind))
+	})
+	d.release()
+	if err != nil {
+		return err
+	}
+	return f.tree.children(id, func(c nodeID) error {
+		if f.tree.node(c).kind != kindDir {
+			return nil
+		}
+		return f.publishDir(c, link)
 	})
 }
