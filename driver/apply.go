@@ -3,6 +3,7 @@ package driver
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 
@@ -32,7 +33,8 @@ func (s *Staged) Close() error {
 
 // ApplyDiff fills a new layer from a tar, and returns the sum of its file sizes. When it returns the layer is durable; after an error the
 // layer is empty as before.
-func (d *Driver) ApplyDiff(id string, o ApplyOptions) (int64, error) {
+func (d *Driver) ApplyDiff(id string, o ApplyOptions) (size int64, err error) {
+	defer func() { exhaust(o.Diff, err) }()
 	leave, err := d.enter()
 	if err != nil {
 		return 0, err
@@ -57,7 +59,8 @@ func (d *Driver) ApplyDiff(id string, o ApplyOptions) (int64, error) {
 
 // StageDiff does the work of ApplyDiff before the layer exists, without a lock and with others at work. Then CommitStaged
 // makes it a layer, and Close removes what was not committed.
-func (d *Driver) StageDiff(parent string, o ApplyOptions) (*Staged, error) {
+func (d *Driver) StageDiff(parent string, o ApplyOptions) (s *Staged, err error) {
+	defer func() { exhaust(o.Diff, err) }()
 	leave, err := d.enter()
 	if err != nil {
 		return nil, err
@@ -121,6 +124,14 @@ func (d *Driver) stage(c *layers.Catalog, id, parent string, o ApplyOptions) (*S
 	d.staged[staged.Path] = staged
 	d.mu.Unlock()
 	return staged, nil
+}
+
+// exhaust reads a tar that was refused to its end. Containers/storage reads along in a goroutine of its own, and takes the
+// decompressor's buffer away as soon as we return: podman 4.3.1 panicked.
+func exhaust(tar io.Reader, err error) {
+	if err != nil && tar != nil {
+		_, _ = io.Copy(io.Discard, tar) // what is wrong was said already
+	}
 }
 
 // checkEmpty refuses a layer that has content or is mounted: a tar is never laid over what somebody sees.

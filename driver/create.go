@@ -120,8 +120,9 @@ func (d *Driver) Remove(id string) error {
 }
 
 // DeferredRemove removes a layer of our own at once, whoever may still need it, and returns the slow part, which frees the bytes. It
-// fails for no other reason than that there is no such layer or that the disk refuses: any other error would make the whole
-// store unusable, because containers/storage tries again whenever it opens.
+// fails for no other reason than that the disk refuses: any other error would make the whole store unusable, because
+// containers/storage tries again whenever it opens. A layer that does not exist is removed already: containers/storage records a
+// layer before it asks for it, and v1.43 takes even fs.ErrNotExist for a failure.
 func (d *Driver) DeferredRemove(id string) (func() error, error) {
 	leave, err := d.enter()
 	if err != nil {
@@ -132,13 +133,17 @@ func (d *Driver) DeferredRemove(id string) (func() error, error) {
 		if errors.Is(err, layers.ErrUnknown) {
 			continue
 		}
+		if err != nil {
+			leave()
+			return nil, err
+		}
 		return func() error {
 			defer leave()
 			return cleanup()
-		}, err
+		}, nil
 	}
 	leave()
-	return nil, fmt.Errorf("remove layer %q: %w", id, ErrUnknownLayer)
+	return func() error { return nil }, nil
 }
 
 func (d *Driver) removeFrom(c *layers.Catalog, id string) (func() error, error) {

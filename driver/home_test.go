@@ -185,7 +185,7 @@ func TestReInit(t *testing.T) {
 		t.Errorf("put of an unknown layer: %v", err)
 	}
 	must(t, b.Remove("l"))
-	if err := b.Remove("l"); !errors.Is(err, os.ErrNotExist) {
+	if err := b.Remove("l"); err != nil { // v1.43 would never open its store again
 		t.Errorf("remove of an unknown layer: %v", err)
 	}
 }

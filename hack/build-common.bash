@@ -170,8 +170,8 @@ own_key() {
 		go env GOVERSION
 		echo "${EXTRA_TAGS:-} $tags"
 		cd "$root"
-		find driver layers store selinux internal/overlay plugin go.mod go.sum hack -type f \
-			\( -name '*.go' ! -name '*_test.go' ! -path 'hack/*' -o -name 'go.*' -o -path 'hack/build-*' \) -print0 |
+		find driver layers store selinux internal plugin go.mod go.sum hack -type f \
+			\( -name '*.go' ! -name '*_test.go' ! -path 'hack/*' ! -path 'internal/testfs/*' -o -name 'go.*' -o -path 'hack/build-*' \) -print0 |
 			sort -z | xargs -0 sha256sum
 	} | sha256sum | cut -d' ' -f1
 }
