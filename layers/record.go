@@ -76,7 +76,7 @@ func decodeRecord(id string, b []byte, ancestors bool) (*Layer, error) {
 	if line.Depth > 0 {
 		l.Ancestors = strings.Split(strings.TrimSuffix(string(rest), "\n"), "\n")
 	}
-	if len(l.Ancestors) != line.Depth || line.Depth > 0 && l.Ancestors[0] != line.Parent {
+	if len(l.Ancestors) != line.Depth || (line.Parent == "") != (line.Depth == 0) || line.Depth > 0 && l.Ancestors[0] != line.Parent {
 		return nil, fmt.Errorf("%w: wrong ancestors", errRecord)
 	}
 	return l, nil
