@@ -195,7 +195,9 @@ func storeFiles(t testing.TB, home string) []string {
 func TestIngestTimes(t *testing.T) {
 	needRoot(t)
 	c := openCatalog(t, tmpfs(t)+"/home", layers.Options{})
-	at := func(i item, sec, nsec int64) item { return i.with(func(h *tar.Header) { h.ModTime = time.Unix(sec, nsec) }) }
+	at := func(i item, sec, nsec int64) item {
+		return i.with(func(h *tar.Header) { h.ModTime = time.Unix(sec, nsec) })
+	}
 	l := apply(t, c, "x", "", makeTar(t,
 		at(dir("d", 0o755), 1, 999999999), at(file("d/x", ""), 5, 1), at(file("old", "1"), -5, 0), at(symlink("olds", "1"), -5, 500),
 		at(file("far", "1"), 1e10, 0), at(of(tar.TypeFifo, "f"), 7, 7), file("implied/x", "1")))
