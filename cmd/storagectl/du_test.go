@@ -1,0 +1,158 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"go.podman.io/storage"
+	"golang.org/x/sys/unix"
+
+	"github.com/ostree-storage/ostree-storage/internal/testfs"
+)
+
+// rounding is by how much du may differ from df for each layer that goes, as its help says.
+const rounding = 64 << 10
+
+// TestDuFreesWhatDfSays removes single images and sets, and compares df with what du had said.
+func TestDuFreesWhatDfSays(t *testing.T) {
+	fs := testfs.Mount(t, "ext4")
+	isolate(t)
+	random := rand.New(rand.NewPCG(1, 2))
+	dirs := map[string]string{}
+	for _, name := range []string{"base", "one", "two", "three", "four"} {
+		dirs[name] = t.TempDir()
+		fill(t, random, dirs[name], name)
+	}
+	// What two layers share goes with the second.
+	copyFile(t, filepath.Join(dirs["one"], "usr/one-1"), filepath.Join(dirs["two"], "usr/other/same"))
+	copyFile(t, filepath.Join(dirs["one"], "usr/one-2"), filepath.Join(dirs["one"], "usr/twice"))
+	flags := []string{"--root", fs + "/root", "--runroot", fs + "/run", "--storage-opt", "pinned_store=none"}
+	images := map[string][]string{"a": {"base", "one"}, "b": {"base", "two"}, "c": {"three"}, "d": {"base", "four"}}
+	for _, set := range [][]string{{"a"}, {"a", "b"}, {"c"}, {"a", "b", "c", "d"}} {
+		s := openTest(t, fs)
+		for name, layers := range images {
+			var list []string
+			for _, l := range layers {
+				list = append(list, dirs[l])
+			}
+			putImage(s, "localhost/"+name+":latest", list)
+		}
+		closeTest(t, s)
+		said := du(t, append(flags, append([]string{"du", "--format", "json"}, set...)...))
+		before := free(t, fs)
+		s = openTest(t, fs)
+		for _, name := range set {
+			id, err := s.Lookup("localhost/" + name + ":latest")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.DeleteImage(id, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		closeTest(t, s)
+		got := free(t, fs) - before
+		diff := got - said.Frees.Total
+		t.Logf("%v: du said %d, df says %d, difference %d for %d layers", set, said.Frees.Total, got, diff, said.Frees.Layers)
+		if limit := int64(rounding * max(said.Frees.Layers, 1)); diff > limit || diff < -limit {
+			t.Errorf("%v: df says %d bytes, du said %d (%+v)", set, got, said.Frees.Total, said.Frees)
+		}
+	}
+}
+
+func isolate(t *testing.T) {
+	t.Helper()
+	conf := filepath.Join(t.TempDir(), "storage.conf")
+	if err := os.WriteFile(conf, []byte("[storage]\ndriver = \"ostree\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("CONTAINERS_STORAGE_CONF", conf)
+	t.Setenv("STORAGE_OPTS", "")
+}
+
+func openTest(t *testing.T, fs string) storage.Store {
+	t.Helper()
+	s, err := storage.GetStore(storage.StoreOptions{
+		GraphRoot: fs + "/root", RunRoot: fs + "/run", GraphDriverName: driverName, GraphDriverOptions: []string{"pinned_store=none"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func closeTest(t *testing.T, s storage.Store) {
+	t.Helper()
+	if _, err := s.Shutdown(false); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func du(t *testing.T, args []string) duAnswer {
+	t.Helper()
+	var out, errOut bytes.Buffer
+	if code := run(args, &out, &errOut); code != 0 {
+		t.Fatalf("du: exit code %d: %s", code, errOut.String())
+	}
+	var v duAnswer
+	if err := json.Unmarshal(out.Bytes(), &v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// free is what df says, when all is on disk.
+func free(t *testing.T, fs string) int64 {
+	t.Helper()
+	d, err := os.Open(fs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(fs, &st); err != nil {
+		t.Fatal(err)
+	}
+	return int64(st.Bfree) * st.Bsize
+}
+
+// fill makes files of many sizes, some of them under etc.
+func fill(t *testing.T, random *rand.Rand, dir, name string) {
+	t.Helper()
+	for i := range 300 {
+		sub := []string{"usr", "usr/lib", "etc", "var/lib"}[i%4]
+		b := make([]byte, random.IntN(40_000))
+		for j := range b {
+			b[j] = byte(random.Uint32())
+		}
+		writeFile(t, filepath.Join(dir, sub, fmt.Sprintf("%s-%d", name, i)), b)
+	}
+}
+
+func writeFile(t *testing.T, path string, b []byte) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	b, err := os.ReadFile(from)
+	if err != nil {
+		b = []byte("the same in both, and longer than a block would be if blocks were short")
+		writeFile(t, from, b)
+	}
+	writeFile(t, to, b)
+}
