@@ -149,7 +149,7 @@ func runSeed(t *testing.T, p *differential.Pair, seed uint64) {
 		return
 	}
 	small := differential.Shrink(p, seed, chain, diffs[0])
-	t.Errorf("seed %d (%s):\n%s\nsmallest chain that shows it:\n%s\nagain: go test ./integration/differential -run '%s' -seed %d -n 1",
+	t.Errorf("seed %d (%s):\n%s\nsmallest chain that shows it:\n%s\nagain: go test ./integration/differential -run '%s' -args -seed %d -n 1",
 		seed, features, format(diffs), small, t.Name(), seed)
 }
 
