@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/ostree-storage/ostree-storage/integration/fixtures"
 	"github.com/ostree-storage/ostree-storage/integration/internal/programs"
@@ -96,6 +97,14 @@ func TestUnpinLeavesChildren(t *testing.T) {
 	p.s.Run(buildah, "copy", "work", file, "/v2")
 	p.s.Run(buildah, "commit", "--quiet", "work", "localhost/v2:1")
 	p.s.Run(buildah, "rm", "work")
+	// Once more as a pull, which finds the pinned layers.
+	skopeo, layout := programs.Find(t, "skopeo"), "oci:"+filepath.Join(p.s.Dir, "v2")+":1"
+	p.s.Run(skopeo, "copy", "--quiet", p.s.Reference("localhost/v2:1"), layout)
+	programs.Must(t, "rm", "-rf", p.s.Root, p.s.RunRoot)
+	p.s.Run(skopeo, "copy", "--quiet", layout, p.s.Reference("localhost/v2:1"))
+	if n := len(p.s.Layers()); n != 1 {
+		t.Errorf("pulling v2 made %d layers, want its own alone", n)
+	}
 	if out := p.storagectl("unpin", "os"); !strings.Contains(out, "held") {
 		t.Errorf("unpin says\n%s", out)
 	}
@@ -149,4 +158,45 @@ func TestPinnedStoreHidden(t *testing.T) {
 		}
 		p.s.Run(podman, "run", "--rm", "--network=none", p.image.Ref(), "/bin/busybox", "true")
 	}
+}
+
+// A pin that is killed at any moment leaves what was pinned before, can be done again, and needs no repair.
+func TestPinKilled(t *testing.T) {
+	podman, set := programs.Find(t, "podman"), fixtures.Require(t)
+	p := newPinned(t, podman, set, filepath.Join(testfs.Mount(t, "ext4"), "store"))
+	p.other = set.Need(t, "node")
+	pull(t, p.s, podman, p.other)
+	args := []string{"--root", p.s.Root, "--runroot", p.s.RunRoot, "--storage-opt", "pinned_store=" + p.store}
+	killed := 0
+	for delay := 30 * time.Millisecond; delay < 4*time.Second; delay = delay * 8 / 5 {
+		c := exec.Command(p.program, append(args, "pin", p.other.Ref(), "--name", "other")...)
+		c.Env = append(os.Environ(), "CONTAINERS_STORAGE_CONF="+p.s.StorageConf())
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		timer := time.AfterFunc(delay, func() { c.Process.Kill() })
+		if c.Wait() != nil {
+			killed++
+		}
+		timer.Stop()
+		if list := p.storagectl("pin", "ls"); !strings.Contains(list, "os ") {
+			t.Fatalf("after %v pin ls lists\n%s", delay, list)
+		}
+		p.storagectl("pin", "doctor")
+		p.storagectl("pin", "verify", "os", "--quick")
+		if r := p.s.Try(programs.Program{Name: "podman", Path: podman.Path}, "run", "--rm", "--network=none", p.image.Ref(), "/bin/busybox", "true"); r.Code != 0 {
+			t.Fatal(r)
+		}
+		p.storagectl("unpin", "--held")
+		if list := p.storagectl("pin", "ls"); strings.Contains(list, p.other.ID[:12]) {
+			p.storagectl("unpin", p.other.ID)
+		}
+	}
+	t.Logf("%d pins were killed", killed)
+	if killed == 0 {
+		t.Error("no pin was killed")
+	}
+	p.storagectl("pin", p.other.Ref(), "--name", "other")
+	p.storagectl("pin", "verify")
+	p.alive()
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"go.podman.io/storage"
 	"go.podman.io/storage/pkg/reexec"
 	"go.podman.io/storage/types"
+	"golang.org/x/sys/unix"
 
 	"github.com/ostree-storage/ostree-storage/internal/testfs"
 	"github.com/ostree-storage/ostree-storage/pins"
@@ -481,11 +483,49 @@ func TestOtherFilesystem(t *testing.T) {
 			t.Error(err)
 		}
 	}()
+	full := fill(t, other)
+	if _, err := s.Pin(context.Background(), pins.Request{Image: one}); !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), "MB free") {
+		t.Errorf("pin without room: %v", err)
+	}
+	if err := os.Remove(full); err != nil {
+		t.Fatal(err)
+	}
+	w.said = nil
 	p := pin(t, s, pins.Request{Image: one})
 	if p.Sharing != pins.ByCopy || len(w.said) == 0 || !strings.Contains(w.said[0], "is copied") {
 		t.Errorf("pin gives %+v and says %q", p, w.said)
 	}
 	clean(t, s)
+}
+
+// fill leaves 2 MiB of a filesystem.
+func fill(t *testing.T, dir string) string {
+	t.Helper()
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(dir, "full"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for left := int64(st.Bavail)*st.Bsize - 2<<20; left > 1<<20; left /= 2 {
+		at, err := f.Seek(0, io.SeekEnd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Fallocate(int(f.Fd()), 0, at, left); err != nil && !errors.Is(err, unix.ENOSPC) {
+			t.Fatal(err)
+		}
+		if err := unix.Statfs(dir, &st); err != nil {
+			t.Fatal(err)
+		}
+		if free := int64(st.Bavail) * st.Bsize; free < 3<<20 {
+			break
+		}
+	}
+	return f.Name()
 }
 
 // Pins end when asked, not before.
