@@ -62,7 +62,7 @@ func initialize(d disk, path string, o Options) error {
 	}
 	defer dir.Close()
 	if fresh {
-		if err := prepare(d, dir); err != nil {
+		if err := prepare(d, dir, o.Label); err != nil {
 			return err
 		}
 	}
@@ -86,9 +86,9 @@ func initialize(d disk, path string, o Options) error {
 	return at.makeDirs("objects/")
 }
 
-// prepare closes a new repository's directory to others and sees that hardlinks work. A default access control list,
-// which objects would inherit and ostree would hash, is dropped.
-func prepare(d disk, dir *os.File) error {
+// prepare closes a new repository's directory to others and sees that hardlinks and the label work. A default access
+// control list, which objects would inherit and ostree would hash, is dropped.
+func prepare(d disk, dir *os.File, label string) error {
 	if err := dir.Chmod(0o700); err != nil {
 		return err
 	}
@@ -102,8 +102,13 @@ func prepare(d disk, dir *os.File) error {
 	if err != nil {
 		return err
 	}
-	unix.Close(f)
 	defer d.remove(fd, name)
+	if label != "" {
+		err = unix.Fsetxattr(f, labelName, append([]byte(label), 0), 0)
+	}
+	if err = errors.Join(err, unix.Close(f)); err != nil {
+		return fmt.Errorf("the filesystem refuses the store label %q (%w): %w", label, err, ErrUnsupported)
+	}
 	if err := d.link(fd, name, fd, name+"l"); err != nil {
 		return fmt.Errorf("the filesystem cannot make hardlinks (%w): %w", err, ErrUnsupported)
 	}

@@ -1,0 +1,146 @@
+package driver_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ostree-storage/ostree-storage/driver"
+	"github.com/ostree-storage/ostree-storage/internal/testfs"
+)
+
+const storeLabel = "system_u:object_r:container_ro_file_t:s0"
+
+// labelledTar has files with a label of the image's own, and the size of them all.
+func labelledTar(t testing.TB, n, size int) ([]byte, int64) {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for i := range n {
+		h := &tar.Header{
+			Name: "f" + string(rune('a'+i)), Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(size),
+			PAXRecords: map[string]string{"SCHILY.xattr.security.selinux": "image_u:object_r:image_t:s0\x00", "SCHILY.xattr.user.kept": "yes"},
+		}
+		must(t, w.WriteHeader(h))
+		_, err := w.Write([]byte(strings.Repeat(string(rune('a'+i)), size)))
+		must(t, err)
+	}
+	must(t, w.Close())
+	return b.Bytes(), int64(n * size)
+}
+
+// wantLabels compares the label of every inode that the repository's objects and a layer's tree have.
+func wantLabels(t *testing.T, d *driver.Driver, dir, id, want string) {
+	t.Helper()
+	n := 0
+	look := func(root, suffix string) {
+		must(t, filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+			must(t, err)
+			if suffix != "" && !strings.HasSuffix(path, suffix) {
+				return nil
+			}
+			n++
+			b := make([]byte, 200)
+			size, err := unix.Lgetxattr(path, "security.selinux", b)
+			got := strings.TrimSuffix(string(b[:max(size, 0)]), "\x00")
+			if got != want || want == "" && err != unix.ENODATA {
+				t.Errorf("%s: label %q, %v; want %q", path, got, err, want)
+			}
+			return nil
+		}))
+	}
+	look(filepath.Join(dir, "ostree", "repo", "objects"), ".file")
+	look(filepath.Join(dir, "ostree", "layers", id, "tree"), "")
+	if n < 8 {
+		t.Errorf("only %d inodes were looked at", n)
+	}
+	if got := status(t, d, "Store label"); want != "" && got != want {
+		t.Errorf("status says %q", got)
+	}
+}
+
+// wantFsck runs the real ostree on a graphroot's repository.
+func wantFsck(t *testing.T, root string) {
+	t.Helper()
+	if _, err := exec.LookPath("ostree"); err != nil {
+		t.Log("not checked with ostree: it is not installed")
+		return
+	}
+	if out, err := exec.Command("ostree", "fsck", "--quiet", "--repo="+filepath.Join(root, "ostree", "repo")).CombinedOutput(); err != nil {
+		t.Errorf("ostree fsck: %v: %s", err, out)
+	}
+}
+
+// second opens another graphroot on the same filesystem.
+func second(t *testing.T, dir, name string, settings ...string) (*driver.Driver, string) {
+	t.Helper()
+	root := filepath.Join(dir, name)
+	o := options(dir, settings...)
+	o.Root, o.RunRoot = root, filepath.Join(dir, name+"-run")
+	d, err := driver.New(filepath.Join(root, "ostree"), o)
+	must(t, err)
+	t.Cleanup(func() { must(t, d.Cleanup()) })
+	return d, root
+}
+
+// TestStoreLabel has one label on every inode of a store, and none of the image's. Another store with the same label links to its
+// objects; one with another label, or none, does not, and shares the blocks where the filesystem can.
+func TestStoreLabel(t *testing.T) {
+	testfs.Each(t, func(t *testing.T, dir string) {
+		d := open(t, dir, "store_label="+storeLabel)
+		root := filepath.Dir(home(dir))
+		b, size := labelledTar(t, 8, 1<<20)
+		apply(t, d, "img", "", b)
+		wantLabels(t, d, root, "img", storeLabel)
+		must(t, d.CreateReadWrite("ctr", "img", nil))
+		merged, err := d.Get("ctr", driver.MountOptions{})
+		must(t, err)
+		if n, err := unix.Lgetxattr(filepath.Join(merged, "fa"), "user.kept", make([]byte, 9)); err != nil || n != 3 {
+			t.Errorf("an attribute beside the label is gone: %v", err)
+		}
+		must(t, d.Put("ctr"))
+		wantFsck(t, root)
+		checkStore(t, dir)
+
+		share := "share_with=" + filepath.Join(root, "ostree", "repo")
+		inode := func(root string) uint64 {
+			fi, err := os.Lstat(filepath.Join(root, "ostree", "layers", "img", "tree", "fa"))
+			must(t, err)
+			return fi.Sys().(*syscall.Stat_t).Ino
+		}
+		for _, other := range []struct {
+			name, label string
+			linked      bool
+		}{{"same", storeLabel, true}, {"other", "system_u:object_r:usr_t:s0", false}, {"none", "", false}} {
+			setting := "store_label=" + other.label
+			if other.label == "" {
+				setting = "store_label=none"
+			}
+			before := usedBytes(t, dir)
+			e, eroot := second(t, dir, other.name, setting, share)
+			apply(t, e, "img", "", b)
+			took := usedBytes(t, dir) - before
+			wantLabels(t, e, eroot, "img", other.label)
+			if linked := inode(eroot) == inode(root); linked != other.linked {
+				t.Errorf("%s label: linked is %v", other.name, linked)
+			}
+			reflink := status(t, e, "Reflink") == "true"
+			t.Logf("%s label: %d bytes for %d", other.name, took, size)
+			if other.linked && took > size/4 {
+				t.Errorf("%s label: %d bytes for %d with reflink=%v", other.name, took, size, reflink)
+			}
+			wantFsck(t, eroot)
+			must(t, e.Remove("img"))
+		}
+		wantLabels(t, d, root, "img", storeLabel)
+		wantFsck(t, root)
+	})
+}
