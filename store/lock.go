@@ -13,8 +13,9 @@
 //     decided before is checked against the refs again then.
 //
 // Never taken together with locks of other packages: nothing is called back while 2 or 3 is held, except for the
-// caller's walk of its own staged tree in Publish. Reading takes no lock. A deletion of refs takes none: it can only make
-// garbage. Lane files without a tree, staging and trash are nobody's roots and are deleted without lock 3.
+// caller's walk of its own staged tree in Publish. Reading takes no lock. A deletion of refs can only make garbage and
+// needs none; it takes lock 3 shared for a moment if that is to be had (lockForRefs). Lane files without a tree, staging
+// and trash are nobody's roots and are deleted without lock 3.
 
 package store
 
@@ -89,6 +90,22 @@ func (r *root) lockShared(ctx context.Context) (unlock func(), err error) {
 		return nil, err
 	}
 	return func() { unix.Close(fd) }, nil
+}
+
+// maxCourtesy is how long a deletion of refs waits for a prune.
+const maxCourtesy = time.Second
+
+// lockForRefs keeps a prune of libostree from listing refs while some go: it fails if one vanishes between its readdir and
+// its read. Nothing is lost then, so this does not wait for long, and goes on without the lock; nor does it wait at the
+// gate, since it is no publisher and is done at once.
+func (r *root) lockForRefs() (unlock func()) {
+	ctx, cancel := context.WithTimeout(context.Background(), maxCourtesy)
+	defer cancel()
+	fd, err := r.acquire(ctx, lockFile, unix.F_RDLCK)
+	if err != nil {
+		return func() {}
+	}
+	return func() { unix.Close(fd) }
 }
 
 // tryLockExclusive takes the repository's lock to delete if nobody is in the way.

@@ -95,6 +95,7 @@ func (n *Names) DeleteRef(name string) error {
 	if err := errors.Join(r.writable(), checkRef(name)); err != nil {
 		return err
 	}
+	defer r.lockForRefs()()
 	if err := r.disk.remove(int(r.heads.Fd()), name); err != nil && err != unix.ENOENT && err != unix.ENOTDIR {
 		return fmt.Errorf("delete ref %s: %w", name, err)
 	}

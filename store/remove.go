@@ -83,6 +83,9 @@ func (x *removal) empty(fd, depth int) {
 	defer func() {
 		wg.Wait()
 		for _, name := range locks {
+			if x.failed(name, nil) {
+				return
+			}
 			x.failed(name, x.disk.remove(fd, name))
 		}
 	}()

@@ -117,6 +117,7 @@ func (t *Trash) moveRefs() error {
 	if err != nil {
 		return err
 	}
+	defer at.lockForRefs()()
 	moved := false
 	for _, name := range names {
 		i, ok := strings.CutPrefix(name, trashRef)

@@ -14,7 +14,10 @@ import (
 // lock. It may be called again for what a crash left of it.
 func (r *root) dropStage(ctx context.Context, name string) error {
 	ref := stagingDir + "/" + name + "/" + stageObjects + "/" + stagedRefFile
-	switch err := r.disk.rename(int(r.heads.Fd()), stagedRefs+name, r.fd(), ref); err {
+	unlock := r.lockForRefs()
+	err := r.disk.rename(int(r.heads.Fd()), stagedRefs+name, r.fd(), ref)
+	unlock()
+	switch err {
 	case nil:
 		if err := r.bump(); err != nil {
 			return err
