@@ -80,7 +80,7 @@ func TestBadLayer(t *testing.T) {
 			}
 		})
 	}
-	if out := s.Container(podman, "localhost/tiny:latest", "cat /etc/motd"); out != "hello from a fixture" {
+	if out := s.Container(podman, "localhost/tiny:latest", "read line </etc/motd; echo $line"); out != "hello from a fixture" {
 		t.Errorf("the good image says %q", out)
 	}
 }

@@ -103,7 +103,7 @@ func TestStorageConf(t *testing.T) {
 		t.Fatalf("the driver is %v", r)
 	}
 	before := state(t, second)
-	if r := call("run", "--rm", "--network=none", "localhost/tiny:latest", "cat", "/etc/motd"); r.Code != 0 || !strings.Contains(r.Stdout, "hello from a fixture") {
+	if r := call("run", "--rm", "--network=none", "localhost/tiny:latest", "/bin/sh", "-c", "read line </etc/motd; echo $line"); r.Code != 0 || !strings.Contains(r.Stdout, "hello from a fixture") {
 		t.Errorf("a container of the second store's image: %v", r)
 	}
 	if r := call("save", "--quiet", "--format=oci-archive", "-o", filepath.Join(main.Dir, "ro.tar"), "localhost/tiny:latest"); r.Code != 0 {
