@@ -32,6 +32,8 @@ type ingest struct {
 	links  []nodeID             // names of inodes that exist under another name, to be linked later
 	stale  []inodeID            // inodes whose metadata changed after they were placed
 	groups map[inodeID][]nodeID // further names of inodes, in the order of the tar
+	listed slab[dirListing]     // every directory that the tar lists, each time that it does
+	moved  bool                 // a directory or a symlink was replaced
 }
 
 // tarBuffer is how much of the tar is read at once; what is larger is read without a copy.

@@ -57,6 +57,7 @@ func (g *ingest) directory(id nodeID, hdr *tar.Header) error {
 	n.flags &^= nodeImplied
 	i.meta = g.tree.metas.add(m)
 	i.setMTime(mtime(hdr))
+	g.list(id, hdr.Name, i.mtime())
 	return nil
 }
 

@@ -20,6 +20,7 @@ type finisher struct {
 // finish stages the commit of the tree.
 func (g *ingest) finish(ctx context.Context) (*Staged, error) {
 	g.forceRoot()
+	g.retime()
 	m, entries, size, err := encodeTree(g.tree)
 	if err != nil {
 		return nil, g.fail("", err)

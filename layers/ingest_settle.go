@@ -213,6 +213,7 @@ func (g *ingest) remove(id nodeID) error {
 		}
 	}
 	g.find.forget()
+	g.moved = g.moved || g.tree.node(id).kind == kindDir || g.tree.isSymlink(id)
 	return g.removeTree(id)
 }
 

@@ -213,3 +213,15 @@ func TestIngestTimes(t *testing.T) {
 		}
 	}
 }
+
+// TestIngestTimesOfMovedNames has a directory whose name leads to another one when the tar ends: overlay's extraction gives that one the time.
+func TestIngestTimesOfMovedNames(t *testing.T) {
+	needRoot(t)
+	c := openCatalog(t, tmpfs(t)+"/home", layers.Options{})
+	data := makeTar(t, dir("a", 0o755).with(func(h *tar.Header) { h.ModTime = time.Unix(1, 0) }),
+		dir("c/c/a", 0o755).with(func(h *tar.Header) { h.ModTime = time.Unix(2, 0) }), symlink("c", "."))
+	compareUnpack(t, c, "x", data)
+	if st := statOf(t, c.Home()+"/layers/x/tree/a"); st.Mtim.Sec != 2 {
+		t.Errorf("time %v", st.Mtim)
+	}
+}

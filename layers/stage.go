@@ -148,7 +148,7 @@ func newIngest(ctx context.Context, stage *store.Stage, c *Catalog, o StageOptio
 		return nil, fmt.Errorf("open the tree: %w", err)
 	}
 	g.tree = newLayerTree(g.implied(unix.S_IFDIR|defaultRootMode), &g.memory)
-	g.find.tree = g.tree
+	g.find.tree, g.listed.from = g.tree, &g.memory
 	g.dirs = newTreeDirs(g.tree, root)
 	g.place = newPlacer(ctx, stage, g.fail)
 	return g, nil
