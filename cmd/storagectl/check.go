@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.podman.io/storage"
 
 	"github.com/ostree-storage/ostree-storage/layers"
 	"github.com/ostree-storage/ostree-storage/store"
@@ -213,33 +214,37 @@ func (a *app) affected(list []finding) ([]finding, error) {
 		return nil, err
 	}
 	for i := range list {
-		f := &list[i]
-		within := func(top string) bool {
-			for id := top; id != "" && byID[id] != nil; id = byID[id].Parent {
-				if slices.Contains(f.Layers, id) {
-					return true
-				}
-			}
-			return false
-		}
-		f.Images, f.Containers = []string{}, []string{}
-		var source string
-		for _, k := range images {
-			if within(k.TopLayer) {
-				f.Images = append(f.Images, name(k.ID, k.Names))
-				if source == "" && len(k.Names) > 0 {
-					source = k.Names[0]
-				}
-			}
-		}
-		for _, c := range containers {
-			if within(c.LayerID) {
-				f.Containers = append(f.Containers, name(c.ID, c.Names))
-			}
-		}
-		f.Repair = a.repairOf(f, source)
+		a.hurt(&list[i], byID, images, containers)
 	}
 	return list, nil
+}
+
+// hurt names the images and containers that a finding hurts, and the command to try.
+func (a *app) hurt(f *finding, byID map[string]*storage.Layer, images []*knownImage, containers []storage.Container) {
+	within := func(top string) bool {
+		for id := top; id != "" && byID[id] != nil; id = byID[id].Parent {
+			if slices.Contains(f.Layers, id) {
+				return true
+			}
+		}
+		return false
+	}
+	f.Images, f.Containers = []string{}, []string{}
+	var source string
+	for _, k := range images {
+		if within(k.TopLayer) {
+			f.Images = append(f.Images, name(k.ID, k.Names))
+			if source == "" && len(k.Names) > 0 {
+				source = k.Names[0]
+			}
+		}
+	}
+	for _, c := range containers {
+		if within(c.LayerID) {
+			f.Containers = append(f.Containers, name(c.ID, c.Names))
+		}
+	}
+	f.Repair = a.repairOf(f, source)
 }
 
 // repairOf is the command that repairs a finding.
