@@ -149,7 +149,7 @@ func TestPinsSurvive(t *testing.T) {
 		if cases == 4 {
 			run++
 		} else if !t.Failed() {
-			left = append(left, r.name+" (no program)")
+			left = append(left, r.name+" (skipped)")
 		}
 	}
 	slices.Sort(left)

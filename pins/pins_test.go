@@ -1,9 +1,6 @@
 package pins_test
 
 import (
-	"archive/tar"
-	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -32,145 +29,6 @@ func TestMain(m *testing.M) {
 	}
 	os.Setenv("OSTREE_DRIVER_CONF", "none")
 	os.Exit(m.Run())
-}
-
-// A world is a main store and the place of its pinned one.
-type world struct {
-	t    *testing.T
-	dir  string
-	main types.StoreOptions
-	said []string
-}
-
-func newWorld(t *testing.T) *world {
-	t.Helper()
-	return worldIn(t, testfs.Mount(t, "ext4"))
-}
-
-func worldIn(t *testing.T, dir string) *world {
-	return &world{t: t, dir: dir, main: types.StoreOptions{
-		GraphRoot: filepath.Join(dir, "root"), RunRoot: filepath.Join(dir, "run"), GraphDriverName: "ostree",
-	}}
-}
-
-func (w *world) pinned() string { return filepath.Join(w.dir, "pinned") }
-
-// inMain runs f with the main store.
-func (w *world) inMain(f func(storage.Store)) {
-	w.t.Helper()
-	o := w.main
-	o.GraphDriverOptions = []string{"pinned_store=none"}
-	s, err := storage.GetStore(o)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer func() {
-		if _, err := s.Shutdown(false); err != nil {
-			w.t.Error(err)
-		}
-		s.Free()
-	}()
-	f(s)
-}
-
-// inPins runs f with the pinned store.
-func (w *world) inPins(f func(*pins.Store)) {
-	w.t.Helper()
-	s, err := pins.Open(w.options(), true)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer func() {
-		if err := s.Close(); err != nil {
-			w.t.Error(err)
-		}
-	}()
-	f(s)
-}
-
-func (w *world) options() pins.Options {
-	return pins.Options{Path: w.pinned(), Main: w.main, Message: func(m string) { w.said = append(w.said, m) }}
-}
-
-// put makes an image of the given layers, each of which is the base of the next.
-func (w *world) put(id string, names []string, layers ...[]byte) {
-	w.t.Helper()
-	w.inMain(func(s storage.Store) {
-		parent := ""
-		for _, b := range layers {
-			chain := digest.FromString(parent + digest.FromBytes(b).String()).Encoded()
-			if _, err := s.Layer(chain); err != nil {
-				o := &storage.LayerOptions{
-					BigData: []storage.LayerBigDataOption{{Key: "note", Data: strings.NewReader("of " + chain)}}}
-				if _, _, err := s.PutLayer(chain, parent, nil, "", false, o, bytes.NewReader(packed(w.t, b))); err != nil {
-					w.t.Fatal(err)
-				}
-			}
-			parent = chain
-		}
-		o := &storage.ImageOptions{CreationDate: time.Unix(1700000000, 0).UTC(), NamesHistory: []string{"old/" + id},
-			Flags: map[string]any{"mark": "x"}, Digest: digest.FromString(id),
-			BigData: []storage.ImageBigDataOption{{Key: "signature-1", Data: []byte("signed " + id), Digest: digest.FromString("signed " + id)}}}
-		if _, err := s.CreateImage(id, names, parent, `{"meta":"`+id+`"}`, o); err != nil {
-			w.t.Fatal(err)
-		}
-	})
-}
-
-// packed compresses a layer, as registries have it.
-func packed(t *testing.T, b []byte) []byte {
-	t.Helper()
-	var out bytes.Buffer
-	w := gzip.NewWriter(&out)
-	if _, err := w.Write(b); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return out.Bytes()
-}
-
-// layer makes a tar of n files; shared files are equal in every layer.
-func layer(t *testing.T, name string, n int) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	add := func(name, text string) {
-		if err := w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(text)), ModTime: time.Unix(1600000000, 0)}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := w.Write([]byte(text)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for i := range n {
-		add(fmt.Sprintf("usr/%s/%d", name, i), strings.Repeat(fmt.Sprintf("%s %d\n", name, i), 2000))
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
-}
-
-func pin(t *testing.T, s *pins.Store, r pins.Request) *pins.Pinned {
-	t.Helper()
-	p, err := s.Pin(context.Background(), r)
-	if err != nil {
-		t.Fatalf("pin %+v: %v", r, err)
-	}
-	return p
-}
-
-func clean(t *testing.T, s *pins.Store) {
-	t.Helper()
-	v, err := s.Verify(context.Background(), nil, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if v.Damaged() {
-		t.Errorf("verify finds %+v", v)
-	}
 }
 
 const one, two = "1111111111111111111111111111111111111111111111111111111111111111", "2222222222222222222222222222222222222222222222222222222222222222"
@@ -319,6 +177,24 @@ func TestUnpinHolds(t *testing.T) {
 	})
 }
 
+// A graphroot that nobody pinned from is registered by the driver when it shows the pinned store.
+func TestDriverRegisters(t *testing.T) {
+	w := newWorld(t)
+	base, v2 := layer(t, "base", 10), layer(t, "v2", 3)
+	w.put(one, []string{"localhost/os:1"}, base)
+	w.inPins(func(s *pins.Store) { pin(t, s, pins.Request{Image: one, Name: "os"}) })
+	baseID := digest.FromString(digest.FromBytes(base).String()).Encoded()
+	root, run := filepath.Join(w.dir, "root2"), filepath.Join(w.dir, "run2")
+	helper(t, "put-child", root, run, w.pinned(), baseID, string(v2))
+	w.inPins(func(s *pins.Store) {
+		r, err := s.Unpin("os", false)
+		if err != nil || len(r.Layers) != 0 || len(r.Held) != 1 || r.Held[0].By[0].Graphroot != root {
+			t.Errorf("unpin gives %+v, %v", r, err)
+		}
+	})
+	helper(t, "check-child", root, run, w.pinned(), baseID, string(v2))
+}
+
 // A registered graphroot that cannot be read keeps unpin from removing anything.
 func TestUnpinRefuses(t *testing.T) {
 	w := newWorld(t)
@@ -465,6 +341,40 @@ func TestRefusals(t *testing.T) {
 	if _, err := pins.Open(o, false); !errors.Is(err, pins.ErrNoStore) {
 		t.Errorf("no pinned store: %v", err)
 	}
+}
+
+// Verify finds a changed byte, whoever changed it; a damaged table is an error and removes nothing.
+func TestVerifyFindsDamage(t *testing.T) {
+	w := newWorld(t)
+	w.put(one, []string{"localhost/os:1"}, layer(t, "base", 3))
+	w.inPins(func(s *pins.Store) { pin(t, s, pins.Request{Image: one, Name: "os"}) })
+	found, err := filepath.Glob(filepath.Join(w.pinned(), "ostree", "layers", "*", "tree", "usr", "base", "1"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%v, %v", found, err)
+	}
+	f, err := os.OpenFile(found[0], os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt([]byte("X"), 5)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	w.inPins(func(s *pins.Store) {
+		v, err := s.Verify(context.Background(), []string{"os"}, false)
+		if err != nil || !v.Damaged() || len(v.Images) != 1 || len(v.Images[0].Problems) == 0 || len(v.Repo) == 0 {
+			t.Errorf("verify finds %+v, %v", v, err)
+		}
+		if err := os.WriteFile(filepath.Join(w.pinned(), "pins.json"), []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Unpin("os", true); !errors.Is(err, pins.ErrDamaged) {
+			t.Errorf("unpin with a damaged table: %v", err)
+		}
+		if _, err := s.List(); !errors.Is(err, pins.ErrDamaged) {
+			t.Errorf("list with a damaged table: %v", err)
+		}
+	})
 }
 
 // On another filesystem a pin is a copy, which is said first; one that has no room is refused before anything is written.

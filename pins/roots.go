@@ -106,10 +106,15 @@ func (n *needs) hold(path string) error {
 		return err
 	}
 	n.locks = append(n.locks, lock)
-	if err := unix.FcntlFlock(lock.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_RDLCK, Whence: io.SeekStart}); err != nil {
-		return fmt.Errorf("lock %s: %w", path, err)
+	for {
+		err := unix.FcntlFlock(lock.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_RDLCK, Whence: io.SeekStart})
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("lock %s: %w", path, err)
+		}
 	}
-	return nil
 }
 
 // A record is what matters here of a layer's or an image's in containers/storage's files.

@@ -57,7 +57,7 @@ func Open(o Options, create bool) (_ *Store, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if s.lock, err = lockFile(filepath.Join(o.Path, "pins.lock")); err != nil {
+	if s.lock, err = lockFile(filepath.Join(o.Path, "pins.lock"), o.Message); err != nil {
 		return nil, fmt.Errorf("lock the pinned store: %w", err)
 	}
 	if s.own, err = storage.GetStore(s.ownOptions()); err != nil {
@@ -70,12 +70,20 @@ func Open(o Options, create bool) (_ *Store, err error) {
 	return s, nil
 }
 
-func lockFile(path string) (*os.File, error) {
+// lockFile takes the lock, and says so if it has to wait for it.
+func lockFile(path string, message func(string)) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart}); err != nil {
+	err = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart})
+	if errors.Is(err, unix.EAGAIN) {
+		message("waiting for another process that has the pinned store open")
+	}
+	for errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
+		err = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart})
+	}
+	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
