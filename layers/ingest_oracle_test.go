@@ -121,6 +121,7 @@ func readXattrs(t testing.TB, path string) []string {
 func compareUnpack(t testing.TB, c *layers.Catalog, id string, data []byte) bool {
 	t.Helper()
 	dir, wantErr := upstreamUnpack(t, filepath.Dir(c.Home()), data)
+	defer func() { must(t, os.RemoveAll(dir)) }()
 	l, err := tryApply(c, id, "", data)
 	if wantErr != nil {
 		return false // what upstream refuses may be taken; what comes of it is tested by tables
@@ -151,6 +152,7 @@ func compareCheckout(t testing.TB, c *layers.Catalog, l *layers.Layer) {
 	t.Helper()
 	dir, err := os.MkdirTemp(filepath.Dir(c.Home()), "checkout")
 	must(t, err)
+	defer func() { must(t, os.RemoveAll(dir)) }()
 	must(t, layers.Checkout(context.Background(), c.Repo(), l.Commit, dir, layers.CheckoutOptions{}))
 	compareTrees(t, describeTree(t, l.TreeDir(), true), describeTree(t, dir, true))
 }
@@ -291,8 +293,12 @@ func TestIngestMatchesUpstream(t *testing.T) {
 			if m.IntN(2) == 0 {
 				items = append([]item{dir("./", 0o755)}, items...)
 			}
-			if compareUnpack(t, c, fmt.Sprintf("l%d", seed), makeTar(t, items...)) {
+			id := fmt.Sprintf("l%d", seed)
+			if compareUnpack(t, c, id, makeTar(t, items...)) {
 				taken++
+			}
+			if c.Exists(id) {
+				removeAll(t, c, id)
 			}
 			if t.Failed() {
 				for _, i := range items {
