@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -36,6 +37,12 @@ func mkimage() {
 	case "container":
 		_, err = s.CreateContainer("", []string{args[1]}, args[2], "", "", nil)
 		must(err)
+	case "run": // mounts a container, writes into it, and leaves it mounted
+		dir, err := s.Mount(args[1], "")
+		must(err)
+		must(os.WriteFile(filepath.Join(dir, "usr", "written"), []byte("by a container"), 0o644))
+		must(os.Remove(filepath.Join(dir, "usr", "tool")))
+		must(os.Rename(filepath.Join(dir, "etc", "conf"), filepath.Join(dir, "etc", "moved")))
 	case "remove":
 		for _, arg := range args[1:] {
 			_, err = s.DeleteImage(arg, true)
@@ -47,8 +54,9 @@ func mkimage() {
 	default:
 		putImage(s, args[0], args[1:])
 	}
-	_, err = s.Shutdown(false)
-	must(err)
+	if _, err = s.Shutdown(false); !errors.Is(err, storage.ErrLayerUsedByContainer) {
+		must(err)
+	}
 }
 
 func putImage(s storage.Store, name string, dirs []string) {
