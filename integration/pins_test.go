@@ -162,11 +162,7 @@ var storagectl = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	dir, err := os.MkdirTemp("", "storagectl-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "storagectl")
+	path := filepath.Join(root, ".cache", "storagectl") // the same at every run, so that nothing is left behind
 	return path, buildStoragectl(root, path)
 })
 
