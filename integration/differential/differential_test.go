@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -21,14 +22,20 @@ import (
 )
 
 var (
-	seed   = flag.Uint64("seed", 0, "first seed; 0 means 1, and the time of day under SOAK")
-	number = flag.Int("n", 0, "chains on each filesystem; 0 means as many as fit in the time")
+	seed   = flag.Uint64("seed", number64("SEED"), "first seed (default $SEED); 0 means 1, and the time of day under SOAK")
+	number = flag.Int("n", int(number64("CHAINS")), "chains on each filesystem (default $CHAINS); 0 means as many as fit in the time")
 	all    = flag.Bool("all", false, "go on after a difference, and show one chain for each kind")
 	ours   = flag.String("driver", "ostree", "driver to compare with overlay")
 )
 
 // budget is how long chains are run when -n is not given.
 const budget = 20 * time.Second
+
+// number64 reads a number from the environment, 0 if there is none.
+func number64(name string) uint64 {
+	n, _ := strconv.ParseUint(os.Getenv(name), 10, 64)
+	return n
+}
 
 func TestMain(m *testing.M) {
 	if reexec.Init() { // the overlay driver extracts in a child process
@@ -149,8 +156,8 @@ func runSeed(t *testing.T, p *differential.Pair, seed uint64) {
 		return
 	}
 	small := differential.Shrink(p, seed, chain, diffs[0])
-	t.Errorf("seed %d (%s):\n%s\nsmallest chain that shows it:\n%s\nagain: go test ./integration/differential -run '%s' -args -seed %d -n 1",
-		seed, features, format(diffs), small, t.Name(), seed)
+	t.Errorf("seed %d (%s):\n%s\nsmallest chain that shows it:\n%s\nagain: SEED=%d CHAINS=1 go test -count=1 ./integration/differential -run '%s'",
+		seed, features, format(diffs), small, seed, t.Name())
 }
 
 // seen are the kinds of differences that were shown, with -all.
