@@ -226,6 +226,3 @@ func (c *Catalog) load(id string, ancestors bool) (*Layer, error) {
 	l.catalog = c
 	return l, nil
 }
-
-// path is a path in a layer's directory.
-func (c *Catalog) path(id, name string) string { return filepath.Join(c.home, layersName, id, name) }
