@@ -163,10 +163,28 @@ func Remount(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := unmountAll(dir, false); err != nil {
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if err := unmountAll(dir, false); err != nil {
+			return err
+		}
+		if err := f.mountDevice(); err != nil {
+			return err
+		}
+		// While the mount namespace of some other process still has the filesystem, it is the dead one that comes back.
+		if err := syncDir(dir); !errors.Is(err, unix.EIO) || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
+// syncDir fails with EIO on a filesystem that was shut down.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
 		return err
 	}
-	return f.mountDevice()
+	defer d.Close()
+	return d.Sync()
 }
 
 // unmountAll unmounts everything on and below dir, deepest first. With detach,
