@@ -6,8 +6,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/ostree-storage/ostree-storage/internal/overlay"
 	"github.com/ostree-storage/ostree-storage/layers"
 )
@@ -55,19 +53,6 @@ func toHost(id int, maps []IDMap) (int, error) {
 	for _, m := range maps {
 		if id >= m.ContainerID && id < m.ContainerID+m.Size {
 			return m.HostID + id - m.ContainerID, nil
-		}
-	}
-	return 0, fmt.Errorf("%d is in no range: %w", id, ErrOption)
-}
-
-// toContainer returns the id in the container of an id on disk.
-func toContainer(id int, maps []IDMap) (int, error) {
-	if len(maps) == 0 {
-		return id, nil
-	}
-	for _, m := range maps {
-		if id >= m.HostID && id < m.HostID+m.Size {
-			return m.ContainerID + id - m.HostID, nil
 		}
 	}
 	return 0, fmt.Errorf("%d is in no range: %w", id, ErrOption)
@@ -124,7 +109,7 @@ func (d *Driver) UpdateLayerIDMap(id string, from, to Mappings, _ string) error 
 
 // copyMapped mounts a layer for writing, at a place of its own, and changes every owner in it. It returns what that took.
 func (d *Driver) copyMapped(l found, from, to Mappings) (cost mappedCost, err error) {
-	m, err := d.spec(l, Mappings{}, false)
+	m, err := d.spec(l, Mappings{}, true, false)
 	if err != nil {
 		return cost, err
 	}
@@ -141,59 +126,13 @@ func (d *Driver) copyMapped(l found, from, to Mappings) (cost mappedCost, err er
 	if err != nil {
 		return cost, err
 	}
-	cost.Reflink = f.Reflink
-	return cost, filepath.WalkDir(v.path, func(path string, _ os.DirEntry, err error) error {
+	r := remapper{from: from, to: to, moved: map[uint64]string{}}
+	err = filepath.WalkDir(v.path, func(path string, _ os.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		return remap(path, from, to, &cost)
+		return r.file(path)
 	})
-}
-
-// remap changes the owner of one file, and restores what that takes away: setuid and setgid, and file capabilities.
-func remap(path string, from, to Mappings, cost *mappedCost) error {
-	var st unix.Stat_t
-	if err := unix.Lstat(path, &st); err != nil {
-		return &os.PathError{Op: "lstat", Path: path, Err: err}
-	}
-	uid, uidErr := translate(int(st.Uid), from.UIDs, to.UIDs)
-	gid, gidErr := translate(int(st.Gid), from.GIDs, to.GIDs)
-	if err := errors.Join(uidErr, gidErr); err != nil {
-		return fmt.Errorf("map the owner of %s: %w", path, err)
-	}
-	if uid == int(st.Uid) && gid == int(st.Gid) {
-		return nil
-	}
-	cost.Entries++
-	if st.Mode&unix.S_IFMT == unix.S_IFREG {
-		cost.Bytes += st.Blocks * 512
-	}
-	var capability [64]byte
-	n, capErr := unix.Lgetxattr(path, "security.capability", capability[:])
-	if err := os.Lchown(path, uid, gid); err != nil {
-		return err
-	}
-	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
-		return nil
-	}
-	if st.Mode&(unix.S_ISUID|unix.S_ISGID) != 0 {
-		if err := unix.Chmod(path, st.Mode&0o7777); err != nil {
-			return &os.PathError{Op: "chmod", Path: path, Err: err}
-		}
-	}
-	if capErr == nil && n > 0 {
-		if err := unix.Lsetxattr(path, "security.capability", capability[:n], 0); err != nil {
-			return &os.PathError{Op: "setxattr", Path: path, Err: err}
-		}
-	}
-	return nil
-}
-
-// translate turns an id on disk under one mapping into that under another.
-func translate(id int, from, to []IDMap) (int, error) {
-	inside, err := toContainer(id, from)
-	if err != nil {
-		return 0, err
-	}
-	return toHost(inside, to)
+	r.cost.Reflink = f.Reflink
+	return r.cost, err
 }

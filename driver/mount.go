@@ -105,7 +105,7 @@ func (d *Driver) mount(l found, o MountOptions, target string) error {
 	if err != nil {
 		return err
 	}
-	m, err := d.spec(l, o.Mappings, readOnly)
+	m, err := d.spec(l, o.Mappings, o.Unmapped, readOnly)
 	if err != nil {
 		return err
 	}
@@ -132,15 +132,15 @@ func forgetVolatile(work string) error {
 	return os.RemoveAll(filepath.Join(work, "work", "incompat", "volatile"))
 }
 
-// spec says how to mount a layer, all but where and with what options of the caller.
-func (d *Driver) spec(l found, maps Mappings, readOnly bool) (*overlay.Mount, error) {
+// spec says how to mount a layer, all but where and with what options of the caller. With unmapped, maps say who root is and no more.
+func (d *Driver) spec(l found, maps Mappings, unmapped, readOnly bool) (*overlay.Mount, error) {
 	chain, err := d.chain(l.ID)
 	if err != nil {
 		return nil, err
 	}
 	m := &overlay.Mount{ReadOnly: readOnly, UserXattr: d.userXattr(), Empty: d.emptyDir()}
 	// A chain whose owners UpdateLayerIDMap changed has the container's already, whatever the mounts could do by now.
-	if len(maps.UIDs) > 0 && len(maps.GIDs) > 0 && !slices.ContainsFunc(chain, isMapped) && d.SupportsShifting(maps) {
+	if !unmapped && len(maps.UIDs) > 0 && len(maps.GIDs) > 0 && !slices.ContainsFunc(chain, isMapped) && d.SupportsShifting(maps) {
 		if m.IDMap, err = idMapOf(maps); err != nil {
 			return nil, err
 		}

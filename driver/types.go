@@ -32,6 +32,7 @@ type CreateOptions struct {
 type MountOptions struct {
 	Label    string   // SELinux mount label, becomes `context=`
 	Mappings Mappings // user namespace of the container, applied by idmapped mounts
+	Unmapped bool     // the files have the owners of Mappings on disk already: no idmapped mounts
 	Options  []string // mount options; "ro" mounts without an upper directory
 	Volatile bool     // nothing written needs to survive a crash
 }

@@ -53,7 +53,7 @@ func (d *Driver) view(id string) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := d.spec(l, Mappings{}, true)
+	m, err := d.spec(l, Mappings{}, true, true)
 	if err == nil {
 		m.Target = v.path
 		err = m.Do()

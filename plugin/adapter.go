@@ -85,7 +85,8 @@ func (a adapter) Remove(id string) error { return upstream(a.d.Remove(id)) }
 func (a adapter) Get(id string, o graphdriver.MountOpts) (string, error) {
 	dir, err := a.d.Get(id, driver.MountOptions{
 		Label:    o.MountLabel,
-		Mappings: mountMappings(o),
+		Mappings: driver.Mappings{UIDs: idMaps(o.UidMaps), GIDs: idMaps(o.GidMaps)},
+		Unmapped: unmapped(o),
 		Options:  o.Options,
 		Volatile: o.Volatile,
 	})

@@ -38,12 +38,10 @@ const (
 	syncFilesystem
 )
 
-// mountMappings says how a mount is to be mapped. Until v1.63, containers/storage has a field that takes that back.
-func mountMappings(o graphdriver.MountOpts) driver.Mappings {
-	if f := reflect.ValueOf(o).FieldByName("DisableShifting"); f.IsValid() && f.Bool() {
-		return driver.Mappings{}
-	}
-	return driver.Mappings{UIDs: idMaps(o.UidMaps), GIDs: idMaps(o.GidMaps)}
+// unmapped says whether a mount must not be idmapped: a field that containers/storage has until v1.63.
+func unmapped(o graphdriver.MountOpts) bool {
+	f := reflect.ValueOf(o).FieldByName("DisableShifting")
+	return f.IsValid() && f.Bool()
 }
 
 // imageStore is where read-only layers go, if not to the graphroot.

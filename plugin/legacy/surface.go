@@ -2,8 +2,6 @@ package legacy
 
 import (
 	graphdriver "github.com/containers/storage/drivers"
-
-	"github.com/ostree-storage/ostree-storage/driver"
 )
 
 // A common surface has what all the versions here have, and package plugin's have not.
@@ -17,9 +15,5 @@ func (s common) ApplyDiff(id, _ string, o graphdriver.ApplyDiffOpts) (int64, err
 	return n, upstream(err)
 }
 
-func mountMappings(o graphdriver.MountOpts) driver.Mappings {
-	if o.DisableShifting {
-		return driver.Mappings{}
-	}
-	return driver.Mappings{UIDs: idMaps(o.UidMaps), GIDs: idMaps(o.GidMaps)}
-}
+// unmapped says whether a mount must not be idmapped.
+func unmapped(o graphdriver.MountOpts) bool { return o.DisableShifting }
