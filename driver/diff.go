@@ -102,7 +102,7 @@ func (d *Driver) changesBetween(ctx context.Context, v *view, id string, m Mappi
 	newChain, oldChain, err := d.chains(id, parent)
 	var changes []Change
 	if err == nil {
-		changes, err = layers.ChangesBetween(ctx, newChain, oldChain, naiveOptions(m, pm))
+		changes, err = layers.ChangesBetween(ctx, newChain, oldChain, d.naiveOptions(m, pm))
 	}
 	if errors.Is(err, layers.ErrUnsupported) {
 		return d.naiveChanges(v, m, parent, pm)
@@ -127,8 +127,8 @@ func (d *Driver) chains(id, parent string) (newChain, oldChain []*layers.Layer, 
 	return newChain, oldChain, nil
 }
 
-func naiveOptions(m, pm Mappings) layers.NaiveOptions {
-	return layers.NaiveOptions{NewUIDs: m.UIDs, NewGIDs: m.GIDs, OldUIDs: pm.UIDs, OldGIDs: pm.GIDs}
+func (d *Driver) naiveOptions(m, pm Mappings) layers.NaiveOptions {
+	return layers.NaiveOptions{NewUIDs: m.UIDs, NewGIDs: m.GIDs, OldUIDs: pm.UIDs, OldGIDs: pm.GIDs, SharedTimes: d.settings.SharedTimes}
 }
 
 // naiveChanges compares a mounted layer with parent, entry by entry.
@@ -146,7 +146,7 @@ func (d *Driver) naiveChanges(v *view, m Mappings, parent string, pm Mappings) (
 		}()
 		old = p.path
 	}
-	return layers.NaiveChanges(v.path, old, naiveOptions(m, pm))
+	return layers.NaiveChanges(v.path, old, d.naiveOptions(m, pm))
 }
 
 // withNaiveChanges calls use with the changes of id over a parent that is not the layer below it.
@@ -194,7 +194,7 @@ func (d *Driver) changes(id string, m Mappings, parent string, pm Mappings) ([]C
 	newChain, oldChain, err := d.chains(id, parent)
 	var out []Change
 	if err == nil {
-		out, err = layers.ChangesBetween(background(), newChain, oldChain, naiveOptions(m, pm))
+		out, err = layers.ChangesBetween(background(), newChain, oldChain, d.naiveOptions(m, pm))
 	}
 	if errors.Is(err, layers.ErrUnsupported) {
 		err = d.withNaiveChanges(id, m, parent, pm, func(_ string, changes []Change) error {
@@ -232,7 +232,7 @@ func (d *Driver) diffSize(id string, m Mappings, parent string, pm Mappings) (in
 	newChain, oldChain, err := d.chains(id, parent)
 	var size int64
 	if err == nil {
-		size, err = layers.SizeBetween(background(), newChain, oldChain, naiveOptions(m, pm))
+		size, err = layers.SizeBetween(background(), newChain, oldChain, d.naiveOptions(m, pm))
 	}
 	if errors.Is(err, layers.ErrUnsupported) {
 		err = d.withNaiveChanges(id, m, parent, pm, func(dir string, changes []Change) (err error) {

@@ -14,14 +14,20 @@ import (
 type NaiveOptions struct {
 	NewUIDs, NewGIDs []IDMap // mappings of newDir's owners
 	OldUIDs, OldGIDs []IDMap // mappings of oldDir's owners
+	// SharedTimes says that linked files may show others' times (mtime=shared): files of two inodes are read where their
+	// times do not tell.
+	SharedTimes bool
 }
 
 // NaiveChanges compares two merged trees, entry by entry, as containers/storage does for two layers that are not parent
-// and child: by type, mode, owner, device number, size, time, symlink target, capability and user attributes, never by content.
+// and child: by type, mode, owner, device number, size, time, symlink target, capability and user attributes, never by content
+// unless o.SharedTimes says so.
 // With oldDir "", all of newDir is new. The list is in the order of a walk: a directory comes before its content.
 // What containers/storage calls a deletion inside a directory that a block device or socket replaced is not listed.
 func NaiveChanges(newDir, oldDir string, o NaiveOptions) ([]Change, error) {
-	n := &naiveWalk{newIDs: idMaps{uids: o.NewUIDs, gids: o.NewGIDs}, oldIDs: idMaps{uids: o.OldUIDs, gids: o.OldGIDs}}
+	n := &naiveWalk{
+		newIDs: idMaps{uids: o.NewUIDs, gids: o.NewGIDs}, oldIDs: idMaps{uids: o.OldUIDs, gids: o.OldGIDs}, sharedTimes: o.SharedTimes,
+	}
 	newRoot, err := openDirHandle(newDir)
 	if err != nil {
 		return nil, err
@@ -43,6 +49,7 @@ func NaiveChanges(newDir, oldDir string, o NaiveOptions) ([]Change, error) {
 // A naiveWalk goes through two trees side by side.
 type naiveWalk struct {
 	newIDs, oldIDs idMaps
+	sharedTimes    bool
 	changes        []Change
 	path           []byte // of the directory, with a leading slash; "" for the root
 }
@@ -159,11 +166,16 @@ func (n *naiveWalk) compare(e, old *walkEntry) error {
 	return err
 }
 
-// same says whether two entries of one path are equal as far as anybody can tell without reading them.
+// same says whether two entries of one path are equal, as far as anybody can tell without reading them unless times are shared.
 func (n *naiveWalk) same(e, old *walkEntry) (bool, error) {
 	if e.st.Mode != old.st.Mode || !sameOwner(n.newIDs, n.oldIDs, &e.st, &old.st) || e.st.Rdev != old.st.Rdev ||
-		!sameTime(e.st.Mtim, old.st.Mtim) || (!e.isDir() && e.st.Size != old.st.Size) {
+		!n.sameTimes(e, old) || (!e.isDir() && e.st.Size != old.st.Size) {
 		return false, nil
+	}
+	if n.sharedTimes && e.isRegular() {
+		if same, err := sameContent(e, old); err != nil || !same {
+			return false, err
+		}
 	}
 	if e.isSymlink() {
 		a, err := e.dir.readlink(e.name)

@@ -309,31 +309,3 @@ func (x *freeing) lanes(dirs []string) error {
 	}
 	return nil
 }
-
-// LaneUse is what the lanes of a repository cost.
-type LaneUse struct {
-	Lanes  int64 // lane files
-	Unused int64 // of them, those that no tree uses
-	Bytes  int64 // blocks of all of them; where they are reflinks, less of that is really taken
-}
-
-// LaneUse looks at all lanes.
-func (r *Repo) LaneUse(ctx context.Context) (LaneUse, error) {
-	var u LaneUse
-	err := r.root.eachLane(func(path string) error {
-		var st unix.Stat_t
-		if lstat(int(r.root.lanes.Fd()), path, &st) != nil {
-			return ctx.Err()
-		}
-		u.Lanes++
-		u.Bytes += st.Blocks * 512
-		if st.Nlink == 1 {
-			u.Unused++
-		}
-		return ctx.Err()
-	})
-	if err != nil {
-		return u, fmt.Errorf("count lanes: %w", err)
-	}
-	return u, nil
-}

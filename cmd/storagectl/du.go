@@ -62,6 +62,8 @@ FREES differs from df by the filesystem's own rounding: less than 64 KiB a layer
 shrink at once), and on btrfs and xfs by metadata that they keep outside of files. An image that a container uses frees nothing: it
 cannot be removed. A reflinked lane counts with its blocks, though they may be shared.
 
+The lanes of the whole store are counted with what they take besides their objects: next to nothing where there are reflinks.
+
 SIZE, SHARED and UNIQUE are those of "storagectl images", for the parts named by --by. A part that is one image or layer has its own
 FREES, if it alone were removed; the parts do not add up, because what two of them share goes only with the second.`
 
@@ -111,11 +113,15 @@ func (a *app) du(args []string, by string) error {
 	if v.Frees, err = d.frees(set); err != nil {
 		return err
 	}
-	use, err := d.homes[0].Repo().LaneUse(context.Background())
-	if err != nil {
-		return err
+	for _, home := range d.homes[:d.own] {
+		use, err := home.Repo().LaneUse(context.Background())
+		if err != nil {
+			return err
+		}
+		v.Lanes.Count += use.Lanes
+		v.Lanes.Unused += use.Unused
+		v.Lanes.Bytes += use.Bytes
 	}
-	v.Lanes = lanesAnswer{use.Lanes, use.Unused, use.Bytes}
 	if err := d.parts(&v, set, by); err != nil {
 		return err
 	}

@@ -44,6 +44,9 @@ func TestDuFreesWhatDfSays(t *testing.T) {
 		}
 		closeTest(t, s)
 		said := du(t, append(flags, append([]string{"du", "--format", "json"}, set...)...))
+		if lanes := laneBlocks(t, fs); said.Lanes.Bytes != lanes || lanes == 0 {
+			t.Errorf("%v: du says that lanes take %d bytes, they have %d bytes of blocks", set, said.Lanes.Bytes, lanes)
+		}
 		before := free(t, fs)
 		s = openTest(t, fs)
 		for _, name := range set {
@@ -122,6 +125,24 @@ func free(t *testing.T, fs string) int64 {
 		t.Fatal(err)
 	}
 	return int64(st.Bfree) * st.Bsize
+}
+
+// laneBlocks is what stat says of all lanes.
+func laneBlocks(t *testing.T, root string) int64 {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(root, "root/ostree/repo/extensions/ostree-storage/lanes/*/*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sum int64
+	for _, p := range paths {
+		var st unix.Stat_t
+		if err := unix.Lstat(p, &st); err != nil {
+			t.Fatal(err)
+		}
+		sum += st.Blocks * 512
+	}
+	return sum
 }
 
 // fill makes files of many sizes, some of them under etc.

@@ -22,17 +22,20 @@ type Cost struct {
 	Times   int64 // of All: lanes for other times of a content
 	Doubles int64 // of All: further lanes, for equal files of one root
 	Private int64 // of All: inodes that a tree does not share
+	Links   int64 // not of All: lanes of symlinks whose targets need a block
 	Excess  int64 // of All: lanes beyond what the root that needs most of them needs
+	Least   int64 // what no store of hardlinks can go below: Unique, Private, and an inode for each time and each equal file
 }
 
 // Measure adds up the files below a driver's home. Chains are the layers of each
 // image. The filesystem must be synced: extents that are not written yet have no
-// place.
-func Measure(home string, chains [][]string) (Cost, error) {
+// place. Without reflinks, blocks are what stat says.
+func Measure(home string, chains [][]string, reflinks bool) (Cost, error) {
 	var c Cost
-	all, unique := newExtentSet(), newExtentSet()
-	// The repository first: what a layer shares is counted there.
-	err := walkEach([]string{filepath.Join(home, "repo"), filepath.Join(home, "layers")}, func(path string, st *syscall.Stat_t) error {
+	all, unique := newExtentSet(reflinks), newExtentSet(reflinks)
+	// Objects first, then lanes: what a lane or a layer shares is counted there.
+	roots := []string{filepath.Join(home, "repo", "objects"), filepath.Join(home, "repo", "extensions"), filepath.Join(home, "layers")}
+	err := walkEach(roots, func(path string, st *syscall.Stat_t) error {
 		if strings.HasPrefix(path, filepath.Join(home, "repo", "objects")+"/") {
 			if !strings.HasSuffix(path, ".file") {
 				return nil // trees and commits: no file of an image
@@ -59,15 +62,23 @@ func Measure(home string, chains [][]string) (Cost, error) {
 		return c, err
 	}
 	c.All, c.Unique = all.sum, unique.sum
-	if c.Excess, err = excess(home, chains); err != nil {
+	if c.Links, err = linkLanes(home, reflinks); err != nil {
 		return c, err
+	}
+	needed, excess, err := needs(home, chains)
+	if err != nil {
+		return c, err
+	}
+	c.Excess, c.Least = excess, c.Unique+c.Private
+	if !reflinks {
+		c.Least += needed
 	}
 	layers, err := os.ReadDir(filepath.Join(home, "layers"))
 	if err != nil {
 		return c, err
 	}
 	for _, l := range layers {
-		own := newExtentSet()
+		own := newExtentSet(reflinks)
 		own.copies = true
 		if err := walkFiles(filepath.Join(home, "layers", l.Name(), "tree"), own.add); err != nil {
 			return c, err
@@ -77,16 +88,38 @@ func Measure(home string, chains [][]string) (Cost, error) {
 	return c, nil
 }
 
+// linkLanes adds up what lanes of symlinks take. Where there are reflinks, a target
+// lies beside the inode.
+func linkLanes(home string, reflinks bool) (sum int64, err error) {
+	lanes := filepath.Join(home, "repo", "extensions", "ostree-storage", "lanes")
+	err = filepath.WalkDir(lanes, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.Type() != fs.ModeSymlink {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		taken := info.Sys().(*syscall.Stat_t).Blocks * 512
+		if reflinks {
+			taken = min(taken, info.Size())
+		}
+		sum += taken
+		return nil
+	})
+	return sum, err
+}
+
 // lane is what lanes are told apart by, the number left out.
 type lane struct {
 	object string
 	mtime  syscall.Timespec
 }
 
-// excess adds up, over all objects and times, the inodes that are used by trees
-// and would not be needed: no root has more files of them at once than another
-// number of inodes.
-func excess(home string, chains [][]string) (sum int64, err error) {
+// needs adds up, over all objects and times, the inodes that roots need besides
+// the objects themselves, the root that has most equal files setting their
+// number; and those that are used and would not be needed.
+func needs(home string, chains [][]string) (needed, excess int64, err error) {
 	objects := map[uint64]string{} // by inode
 	err = walkFiles(filepath.Join(home, "repo"), func(path string, st *syscall.Stat_t) error {
 		name, lane, _ := strings.Cut(filepath.Base(path), ".")
@@ -96,7 +129,7 @@ func excess(home string, chains [][]string) (sum int64, err error) {
 		return nil
 	})
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	used, most, size := map[lane]map[uint64]bool{}, map[lane]int{}, map[lane]int64{}
 	for _, chain := range chains {
@@ -118,14 +151,20 @@ func excess(home string, chains [][]string) (sum int64, err error) {
 				return nil
 			})
 			if err != nil {
-				return 0, err
+				return 0, 0, err
 			}
 		}
 	}
+	first := map[string]bool{}
 	for l, inodes := range used {
-		sum += int64(len(inodes)-most[l]) * size[l]
+		excess += int64(len(inodes)-most[l]) * size[l]
+		needed += int64(most[l]) * size[l]
+		if !first[l.object] {
+			first[l.object] = true
+			needed -= size[l] // the object's own inode serves one time
+		}
 	}
-	return sum, nil
+	return needed, excess, nil
 }
 
 func walkEach(roots []string, f func(string, *syscall.Stat_t) error) error {
@@ -154,12 +193,13 @@ func walkFiles(root string, f func(string, *syscall.Stat_t) error) error {
 type extentSet struct {
 	inodes  map[uint64]bool
 	extents map[[2]uint64]bool // physical place and length
+	shared  bool               // extents may be shared; else stat knows
 	copies  bool               // every inode counts in full
 	sum     int64
 }
 
-func newExtentSet() *extentSet {
-	return &extentSet{inodes: map[uint64]bool{}, extents: map[[2]uint64]bool{}}
+func newExtentSet(shared bool) *extentSet {
+	return &extentSet{inodes: map[uint64]bool{}, extents: map[[2]uint64]bool{}, shared: shared}
 }
 
 func (s *extentSet) add(path string, st *syscall.Stat_t) error {
@@ -167,6 +207,10 @@ func (s *extentSet) add(path string, st *syscall.Stat_t) error {
 		return nil
 	}
 	s.inodes[st.Ino] = true
+	if !s.shared {
+		s.sum += st.Blocks * 512
+		return nil
+	}
 	list, err := extents(path)
 	if err != nil {
 		return fmt.Errorf("map %s: %w", path, err)

@@ -3,9 +3,11 @@ package differential_test
 import (
 	"archive/tar"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	graphdriver "go.podman.io/storage/drivers"
@@ -107,48 +109,78 @@ func listed(t *testing.T, file string) (l differential.Layer) {
 // TestWhatLanesCost puts a family of images that were built independently into
 // one store. What exactness costs is bounded: inodes of their own for equal files
 // with other times, or in one root, are data only where there are no reflinks.
+// The driver's own figure is what is measured. Where there is no time, xfs and
+// btrfs get two images of the family.
 func TestWhatLanesCost(t *testing.T) {
 	if *ours != "ostree" {
 		t.Skip("only ours has lanes")
 	}
 	set := fixtures.Require(t)
-	// Of these images, 1.105 is what exact times and equal files of a root need on
-	// a filesystem without reflinks, and link counts 0.006.
-	limits := map[string]float64{"ext4": 1.12, "xfs": 1.02, "btrfs": 1.02}
-	for _, kind := range kinds() {
+	for _, kind := range testfs.Kinds {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			images := set.Family("main")
+			if kind != "ext4" && os.Getenv("SOAK") == "" {
+				images = []fixtures.Image{set.Need(t, "python"), set.Need(t, "web")}
+			}
 			dir := testfs.MountOptions(t, kind, testfs.Options{Size: 8 << 30})
 			p := opened(t, dir)
 			var chains [][]string
-			for _, image := range set.Family("main") {
+			for _, image := range images {
 				chains = append(chains, applyImage(t, p.Ours, image))
 			}
-			d, err := os.Open(dir)
+			syncAll(t, dir)
+			c, err := differential.Measure(p.Ours.Home(), chains, kind != "ext4")
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer d.Close()
-			if err := unix.Syncfs(int(d.Fd())); err != nil {
-				t.Fatal(err)
+			checkCost(t, c, kind)
+			said := ""
+			for _, line := range p.Ours.Driver.Status() {
+				if line[0] == "Lanes" {
+					said = line[1]
+				}
 			}
-			c, err := differential.Measure(p.Ours.Home(), chains)
-			if err != nil {
-				t.Fatal(err)
-			}
-			ratio := float64(c.All) / float64(c.Unique)
-			mb := func(n int64) float64 { return float64(n) / 1e6 }
-			t.Logf("unique %.1f MB, ours %.1f MB (%.3f: other times %.1f MB, equal files of a root %.1f MB, private files %.1f MB), overlay %.1f MB",
-				mb(c.Unique), mb(c.All), ratio, mb(c.Times), mb(c.Doubles), mb(c.Private), mb(c.Overlay))
-			if c.Excess > 0 {
-				t.Errorf("%d bytes are in lanes that no root needs", c.Excess)
-			}
-			if ratio > limits[kind] {
-				t.Errorf("exactness costs %.3f times the unique data, at most %.2f is allowed", ratio, limits[kind])
-			}
-			if c.All > c.Overlay {
-				t.Errorf("ours takes %d bytes, overlay %d", c.All, c.Overlay)
+			if want := fmt.Sprintf(", %d bytes, 0 unused", c.Times+c.Doubles+c.Links); !strings.HasSuffix(said, want) {
+				t.Errorf("the driver's status says %q of lanes, measured is %q", said, want)
 			}
 		})
+	}
+}
+
+// checkCost holds what was measured against the limits: 1.10 times the unique
+// data, and 1.02 with reflinks. The fixture family needs 1.11 where there are none,
+// whoever stores it in hardlinks: then that is the limit.
+func checkCost(t *testing.T, c differential.Cost, kind string) {
+	t.Helper()
+	part := func(n int64) float64 { return float64(n) / float64(c.Unique) }
+	mb := func(n int64) float64 { return float64(n) / 1e6 }
+	t.Logf("unique %.1f MB; ours %.1f MB (%.4f: other times %.1f MB, equal files of a root %.1f MB, own link counts %.1f MB); needed %.1f MB (%.4f); overlay %.1f MB",
+		mb(c.Unique), mb(c.All), part(c.All), mb(c.Times), mb(c.Doubles), mb(c.Private), mb(c.Least), part(c.Least), mb(c.Overlay))
+	limit := 1.02
+	if kind == "ext4" {
+		limit = max(1.10, 1.001*part(c.Least))
+	}
+	if part(c.All) > limit {
+		t.Errorf("exactness costs %.4f times the unique data, at most %.4f is allowed", part(c.All), limit)
+	}
+	if c.Excess > 0 {
+		t.Errorf("%d bytes are in lanes that no root needs", c.Excess)
+	}
+	if c.All > c.Overlay {
+		t.Errorf("ours takes %d bytes, overlay %d", c.All, c.Overlay)
+	}
+}
+
+func syncAll(t *testing.T, dir string) {
+	t.Helper()
+	d, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
+		t.Fatal(err)
 	}
 }
 
