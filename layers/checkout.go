@@ -33,11 +33,7 @@ func Checkout(ctx context.Context, r *store.Repo, commit object.Checksum, dir st
 	}
 	c := &checkout{repo: r, o: o, root: root, prefix: overlayPrefix(o.UserXattr), firsts: make(map[int]string)}
 	err = walkCommit(ctx, r, commit, walkFuncs{entry: c.entry, leave: c.leave})
-	for _, d := range c.dirs { // after an error
-		if d.fd >= 0 {
-			unix.Close(d.fd)
-		}
-	}
+	c.close()
 	if err != nil {
 		return fmt.Errorf("check layer commit %s out: %w", commit, err)
 	}
@@ -52,6 +48,18 @@ type checkout struct {
 	prefix string
 	dirs   []checkoutDir  // directories that the walk is in
 	firsts map[int]string // paths of the first names of hardlinks
+
+	// place, if not nil, may put an entry that has an object into the tree in a way of its own.
+	place func(dir int, name string, e *Entry) (done bool, err error)
+}
+
+// close closes what an error left open.
+func (c *checkout) close() {
+	for _, d := range c.dirs {
+		if d.fd >= 0 {
+			unix.Close(d.fd)
+		}
+	}
 }
 
 // A checkoutDir is a directory that gets its metadata when its content is complete.
@@ -140,8 +148,17 @@ func (c *checkout) write(e *Entry) error {
 	case e.First != e.Index:
 		return c.link(dir, name, e)
 	}
-	if err := c.inode(dir, name, e); err != nil {
-		return err
+	done := false
+	if c.place != nil {
+		var err error
+		if done, err = c.place(dir, name, e); err != nil {
+			return err
+		}
+	}
+	if !done {
+		if err := c.inode(dir, name, e); err != nil {
+			return err
+		}
 	}
 	if e.linked {
 		c.firsts[e.Index] = e.Path

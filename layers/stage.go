@@ -201,14 +201,17 @@ func (c *Catalog) Commit(id string, s *Staged) error {
 		return fmt.Errorf("commit layer %s: staged for other ancestors: %w", id, ErrUnknown)
 	}
 	l.Commit, l.Size, l.Entries = s.commit, s.size, s.entries
-	if err := c.moveIn(l, s.stage); err != nil {
+	if err := c.place(l, s.stage); err != nil {
+		return fmt.Errorf("commit layer %s: %w", id, err)
+	}
+	if err := c.repo.Sync(); err != nil {
 		return fmt.Errorf("commit layer %s: %w", id, err)
 	}
 	return s.closeStage()
 }
 
-// moveIn moves a staged tree to its layer. The record comes last: until it says so, the layer has no content.
-func (c *Catalog) moveIn(l *Layer, stage *store.Stage) error {
+// place moves a staged tree to its layer. The record comes last: until it says so, the layer has no content.
+func (c *Catalog) place(l *Layer, stage *store.Stage) error {
 	tree, err := os.Open(stage.Path() + "/" + treeDirName)
 	if err != nil {
 		return err
@@ -223,8 +226,5 @@ func (c *Catalog) moveIn(l *Layer, stage *store.Stage) error {
 	if err := c.repo.MoveRef(stagedRef(stage.Name()), layerRef(l.ID)); err != nil {
 		return fmt.Errorf("name the commit: %w", err)
 	}
-	if err := writeRecord(l.Dir(), l); err != nil {
-		return err
-	}
-	return c.repo.Sync()
+	return writeRecord(l.Dir(), l)
 }

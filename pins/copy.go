@@ -45,14 +45,8 @@ func (s *Store) copyImage(ctx context.Context, main storage.Store, image *storag
 	if err := s.announce(image, missing); err != nil {
 		return err
 	}
-	for n, l := range missing {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		s.o.Message(fmt.Sprintf("layer %d of %d: %s", n+1, len(missing), short(l.ID)))
-		if err := s.copyLayer(main, l); err != nil {
-			return fmt.Errorf("copy layer %s: %w", short(l.ID), err)
-		}
+	if err := s.copyLayers(ctx, main, missing); err != nil {
+		return err
 	}
 	if err := s.copyRecord(main, image); err != nil {
 		return fmt.Errorf("copy the record of image %s: %w", short(image.ID), err)

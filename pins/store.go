@@ -21,9 +21,12 @@ const driverName = "ostree"
 
 // Options say where the two stores are.
 type Options struct {
-	Path    string             // of the pinned store
-	Main    types.StoreOptions // the store that images are pinned from
-	Message func(string)       // gets what is to be said before and during long work; may be nil
+	Path        string                  // of the pinned store
+	Main        types.StoreOptions      // the store that images are pinned from
+	SharedTimes bool                    // the option mtime=shared holds
+	Unread      bool                    // pin without reading files to compare them with their checksums
+	Message     func(string)            // gets what is to be said before and during long work; may be nil
+	Progress    func(done, total int64) // gets how many entries of an image's layers are done; may be nil
 }
 
 // A Store is the pinned store, opened to be written. Only one process has it open so at a time.

@@ -150,6 +150,10 @@ func (s *Store) remove(images []string, force bool) (*Removed, error) {
 	if err != nil {
 		return nil, err
 	}
+	// What a pin that was cut short left in the driver has no record.
+	if err := s.own.GarbageCollect(); err != nil {
+		return nil, fmt.Errorf("remove layers without a record: %w", err)
+	}
 	out := &Removed{Pins: []string{}, Images: []string{}, Layers: []string{}, Held: []Held{}, Broken: n.unreadable}
 	for _, id := range images {
 		err := s.removeImage(before, id)
