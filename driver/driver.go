@@ -27,7 +27,7 @@ type Driver struct {
 	features   overlay.Features
 	stores     *stores // while users is not 0; see enter
 	mounts     *mountTable
-	dirSync    bool        // every change of a record of containers/storage is durable by itself
+	dirSync    bool        // every change of an image's record in containers/storage is durable by itself
 	changed    atomic.Bool // something was written since the last sync of all
 
 	mu     sync.Mutex

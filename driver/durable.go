@@ -16,21 +16,21 @@ var dirSyncMagics = map[int64]bool{
 	unix.F2FS_SUPER_MAGIC: true,
 }
 
-// syncDirectories makes the directories in which containers/storage keeps its own records, and has the filesystem write every change
-// of a name in them at once. containers/storage renames its newest record into place after its last call into a driver and does not
-// sync it: without this, an image that was acknowledged just before a power cut is lost. It reports whether that now holds;
+// syncDirectories makes the directory in which containers/storage keeps its records of images, and has the filesystem write every
+// change of a name in it at once. containers/storage renames its newest record into place after its last call into a driver and does
+// not sync it: without this, an image that was acknowledged just before a power cut is lost. It reports whether that now holds;
 // where it cannot be done, as on a filesystem without the flag, status says so.
+//
+// The directories of layers and containers need no flag: a pull, a commit and a tag end with the record of the image, and these
+// filesystems write changes of names in the order in which they were made, so that what is written with it has the records of its
+// layers. Every container that is made or removed would pay for a flag on them, with a wait for the disk for each record.
 func syncDirectories(root string) bool {
-	all := true
-	for _, kind := range []string{"images", "layers", "containers"} {
-		dir := filepath.Join(root, Name+"-"+kind)
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return false
-		}
-		held, err := setDirSync(dir)
-		all = all && held && err == nil
+	dir := filepath.Join(root, Name+"-images")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return false
 	}
-	return all
+	held, err := setDirSync(dir)
+	return held && err == nil
 }
 
 // setDirSync sets FS_DIRSYNC_FL on a directory, and reports whether the filesystem has it and acts on it.
