@@ -4,7 +4,6 @@
 package store
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -27,8 +26,12 @@ type counted struct {
 func (r *root) withIndex(f func(*index.Index) error) error {
 	r.counted.mu.Lock()
 	defer r.counted.mu.Unlock()
+	if r.counted.x != nil && r.counted.x.Deleted() { // by another process, which made it anew
+		r.counted.x.Close()
+		r.counted.x = nil
+	}
 	if r.counted.x == nil {
-		x, err := index.Open(r.path + "/" + indexDir)
+		x, err := index.Open(r.path+"/"+indexDir, indexDisk{r})
 		if err != nil {
 			return fmt.Errorf("open index: %w", err)
 		}
@@ -36,6 +39,22 @@ func (r *root) withIndex(f func(*index.Index) error) error {
 	}
 	return f(r.counted.x)
 }
+
+// indexDisk lets the index change its directories through the repository's disk.
+type indexDisk struct{ r *root }
+
+func (d indexDisk) Create(dir int, name string, perm uint32) (int, error) {
+	return d.r.disk.create(dir, name, perm)
+}
+func (d indexDisk) Mkdir(dir int, name string) error { return d.r.disk.mkdir(dir, name) }
+func (d indexDisk) Link(fromDir int, from string, toDir int, to string) error {
+	return d.r.disk.link(fromDir, from, toDir, to)
+}
+func (d indexDisk) Rename(fromDir int, from string, toDir int, to string) error {
+	return d.r.disk.rename(fromDir, from, toDir, to)
+}
+func (d indexDisk) Remove(dir int, name string) error { return d.r.disk.remove(dir, name) }
+func (d indexDisk) Sync(fd int) error                 { return d.r.disk.sync(fd) }
 
 func (r *root) closeIndex() error {
 	r.counted.mu.Lock()
@@ -181,73 +200,4 @@ func (m *marker) takeOff(x *index.Index, c object.Checksum, keys []index.Key, co
 		}
 	}
 	return nil
-}
-
-// reindex makes the index say what the refs say: it forgets commits that no ref names and counts those that it did not
-// know. An index that cannot be read is made anew.
-func (r *root) reindex(ctx context.Context, m *marker) error {
-	unlock, err := r.lockExclusive(ctx)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	if err := m.refresh(ctx); err != nil {
-		return err
-	}
-	err = r.withIndex(func(x *index.Index) error { return r.forgetUnnamed(x, m) })
-	var damaged *index.DamagedError
-	if errors.As(err, &damaged) {
-		if err = r.closeIndex(); err == nil {
-			err = os.RemoveAll(r.path + "/" + indexDir)
-		}
-	}
-	if err != nil {
-		return err
-	}
-	for c := range m.heads {
-		if err := r.addToIndex(ctx, c); err != nil {
-			return fmt.Errorf("count commit %s: %w", c, err)
-		}
-	}
-	return nil
-}
-
-// forgetUnnamed forgets the commits that no ref names, and reads the lists of the others for damage.
-func (r *root) forgetUnnamed(x *index.Index, m *marker) error {
-	if _, err := x.Count([]index.Key{0}); err != nil {
-		return err
-	}
-	commits, err := x.Commits()
-	if err != nil {
-		return err
-	}
-	for _, c := range commits {
-		if _, named := m.heads[c]; named {
-			continue
-		}
-		if err := x.Forget(c); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// addToIndex counts a commit that a ref names, if it is whole, has no parent and is not counted yet.
-func (r *root) addToIndex(ctx context.Context, c object.Checksum) error {
-	if r.knows(c) {
-		return nil
-	}
-	commit, err := (&Objects{r}).ReadCommit(c)
-	if isMissing(err) || err == nil && !commit.Parent.IsZero() {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	keys := []index.Key{index.KeyOf(c)}
-	visit := func(n object.Name) { keys = append(keys, index.KeyOf(n.Checksum)) }
-	if err := r.eachReached(ctx, commit, map[object.Checksum]struct{}{}, visit); err != nil {
-		return err
-	}
-	return r.withIndex(func(x *index.Index) error { return x.AddKeys(c, keys) })
 }

@@ -38,6 +38,7 @@ const (
 	Foreign FindingKind = "foreign" // a file under objects or lanes is not called like one
 	BadRef  FindingKind = "ref"     // a ref cannot be read or names no commit
 	BadLane FindingKind = "lane"    // a lane is not the file, or has not the time, that its name says
+	Index   FindingKind = "index"   // the index counts what commits reach wrongly; Prune makes it anew
 )
 
 // A Finding is one thing that is wrong.
@@ -77,6 +78,9 @@ func (r *Repo) Fsck(ctx context.Context, o FsckOptions, report func(Finding)) er
 	}
 	if err == nil {
 		err = x.refs()
+	}
+	if err == nil {
+		err = x.index(ctx)
 	}
 	if err == nil {
 		err = x.confirm(ctx)

@@ -128,6 +128,9 @@ func (x *check) still(f Finding, hurt map[object.Name][]string) bool {
 		// Without a ref it is a commit on its way out, or an orphan. An orphan that stays is a finding: it stops prune.
 		ok, err := (&Objects{x.r}).Has(f.Object)
 		return err == nil && !ok && (len(hurt[f.Object]) > 0 || x.orphan(f.Object))
+	case Index:
+		reason, err := x.indexReason(context.Background(), f)
+		return err != nil || reason != ""
 	case Corrupt:
 		reason, err := x.verify(f.Object)
 		return err != unix.ENOENT && (err != nil || reason != "")

@@ -21,7 +21,8 @@ const (
 	stagingDir   = extensionDir + "/staging"
 	trashDir     = extensionDir + "/trash"
 	unsyncedDir  = extensionDir + "/unsynced"
-	indexDir     = extensionDir + "/index"
+	indexName    = "index"
+	indexDir     = extensionDir + "/" + indexName
 	gateFile     = extensionDir + "/gate"
 	labelFile    = extensionDir + "/config"
 	lockFile     = ".lock"

@@ -36,7 +36,7 @@ func (r *Repo) Prune(ctx context.Context, dryRun bool) (Freed, error) {
 		err = at.sweep(ctx, m, "", &freed)
 	}
 	if err == nil && !dryRun {
-		err = at.reindex(ctx, m)
+		err = r.reindex(ctx, m)
 	}
 	if err != nil {
 		return freed, fmt.Errorf("prune: %w", err)

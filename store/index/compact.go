@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,6 +27,12 @@ type run struct {
 	Entries int    `json:"entries"`
 }
 
+// manifestName is the manifest's file; manifestNext begins the names of those that wait to take its place.
+const (
+	manifestName = "manifest"
+	manifestNext = "manifest."
+)
+
 // pending is how many lists wait for a run before a compaction is worth its while, and ratio how much larger than what
 // is merged an older run must be to stay apart. Together they keep a look-up to some dozens of files and make a key's
 // way through the runs logarithmic.
@@ -36,9 +43,12 @@ const (
 
 // read reads the manifest.
 func (x *Index) read() error {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d/manifest", x.fd()))
+	b, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d/%s", x.fd(), manifestName))
 	if errors.Is(err, fs.ErrNotExist) {
 		x.manifest = manifest{}
+		if lists, err := x.names("lists"); err != nil || len(lists) > 0 {
+			return errors.Join(err, damaged(manifestName, "missing, but there are lists that a run counts"))
+		}
 		return nil
 	}
 	if err != nil {
@@ -46,7 +56,7 @@ func (x *Index) read() error {
 	}
 	var m manifest
 	if err := json.Unmarshal(b, &m); err != nil {
-		return damaged("manifest", err.Error())
+		return damaged(manifestName, err.Error())
 	}
 	x.manifest = m
 	return nil
@@ -69,7 +79,7 @@ func (x *Index) waiting() []struct {
 // finish moves the lists that the manifest's compaction took in. It is repeated until the manifest forgets them.
 func (x *Index) finish() error {
 	for _, name := range x.manifest.Moved {
-		err := unix.Renameat(x.fd(), "new/"+name, x.fd(), "lists/"+name)
+		err := x.disk.Rename(x.fd(), "new/"+name, x.fd(), "lists/"+name)
 		if err != nil && err != unix.ENOENT {
 			return &os.PathError{Op: "rename", Path: "new/" + name, Err: err}
 		}
@@ -87,11 +97,13 @@ type Compaction struct {
 	x    *Index
 	run  string // its name below runs/
 	next manifest
+
+	begun, done string // the files of the two manifests that put it in place, one after the other
 }
 
 // Compact merges what has gathered into a new run, if that is worth its while or force is set; otherwise it returns nil.
-// It only reads and needs no lock of the repository, but only one compaction may run at a time: the second to commit
-// finds another manifest and does nothing. Commit puts the run in place.
+// It changes nothing that counts and needs no lock of the repository, but only one compaction may run at a time: the second
+// to commit finds another manifest and does nothing. Commit puts the run in place, and has nothing left to write.
 func (x *Index) Compact(force bool) (*Compaction, error) {
 	if err := x.read(); err != nil {
 		return nil, err
@@ -111,7 +123,14 @@ func (x *Index) Compact(force bool) (*Compaction, error) {
 		return nil, nil
 	}
 	c := &Compaction{x: x, next: manifest{Sequence: x.manifest.Sequence + 1, Moved: added, Applied: dropped}}
-	return c, c.write()
+	err = c.write()
+	if err == nil {
+		err = c.manifests()
+	}
+	if err != nil {
+		return nil, errors.Join(err, c.discard())
+	}
+	return c, nil
 }
 
 // write merges lists and the runs that are not much larger than they are.
@@ -160,6 +179,9 @@ func (c *Compaction) write() error {
 	}
 	defer f.Close()
 	n, err := writeRun(f, inputs)
+	if err == nil {
+		err = c.x.sync(f)
+	}
 	if err != nil {
 		return err
 	}
@@ -167,43 +189,87 @@ func (c *Compaction) write() error {
 	return f.Close()
 }
 
-// Commit puts the compaction in place, unless another one was faster. The caller holds the exclusive lock.
+// manifests makes the manifests that put the run in place.
+func (c *Compaction) manifests() (err error) {
+	if c.begun, err = c.x.prepare(c.next); err == nil {
+		c.done, err = c.x.prepare(c.next.settled())
+	}
+	return err
+}
+
+// settled is the manifest when what it took in has been moved on.
+func (m manifest) settled() manifest {
+	m.Moved, m.Applied = nil, nil
+	return m
+}
+
+// discard removes what a compaction wrote.
+func (c *Compaction) discard() error {
+	var errs []error
+	for _, name := range []string{"runs/" + c.run, c.begun, c.done} {
+		if name != "" && name != "runs/" {
+			errs = append(errs, c.x.remove(name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Commit puts the compaction in place, unless another one was faster. The caller holds the exclusive lock; all that was to
+// be written is durable already, so this takes a few renames.
 func (c *Compaction) Commit() error {
 	x := c.x
 	if err := x.read(); err != nil {
-		return err
+		return errors.Join(err, c.discard())
 	}
 	if x.manifest.Sequence+1 != c.next.Sequence {
-		return x.remove("runs/" + c.run)
+		return c.discard()
 	}
 	// A commit that was forgotten since has left new/ for good, and this run would count it for ever: give up, the next
 	// compaction is soon enough.
 	for _, name := range c.next.Moved {
 		var st unix.Stat_t
 		if err := unix.Fstatat(x.fd(), "new/"+name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return x.remove("runs/" + c.run)
+			return c.discard()
 		}
 	}
-	if err := x.replace("manifest", mustJSON(c.next)); err != nil {
+	if err := x.place(c.begun); err != nil {
 		return err
 	}
-	if err := x.sweepRuns(c.next.Runs); err != nil {
+	x.manifest = c.next
+	if err := x.finish(); err != nil {
 		return err
 	}
-	return x.Settle()
+	if err := x.sweep(c.done); err != nil {
+		return err
+	}
+	// The manifest must not name what was moved any longer, for a name may come back.
+	x.manifest = c.next.settled()
+	return x.place(c.done)
 }
 
-// sweepRuns removes the runs that are not among those that count.
-func (x *Index) sweepRuns(counting []run) error {
+// sweep removes the runs that do not count, and all manifests that wait but one. A compaction that others have under way
+// loses its files by that, and would not be put in place anyhow; none begins as long as the manifest names what it moves.
+func (x *Index) sweep(done string) error {
 	names, err := x.names("runs")
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		if slices.ContainsFunc(counting, func(r run) bool { return r.Name == name }) {
+		if slices.ContainsFunc(x.manifest.Runs, func(r run) bool { return r.Name == name }) {
 			continue
 		}
 		if err := x.remove("runs/" + name); err != nil {
+			return err
+		}
+	}
+	if names, err = x.names("."); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !strings.HasPrefix(name, manifestNext) || name == done {
+			continue
+		}
+		if err := x.remove(name); err != nil {
 			return err
 		}
 	}
@@ -218,46 +284,54 @@ func (x *Index) Settle() error {
 	if err := x.finish(); err != nil {
 		return err
 	}
-	// The manifest must not name what was moved any longer, for a name may come back.
-	x.manifest.Moved, x.manifest.Applied = nil, nil
-	return x.replace("manifest", mustJSON(x.manifest))
+	done, err := x.prepare(x.manifest.settled())
+	if err != nil {
+		return err
+	}
+	x.manifest = x.manifest.settled()
+	return x.place(done)
 }
 
-func mustJSON(m manifest) []byte {
+// prepare makes the file of a manifest, durable and without the name that counts.
+func (x *Index) prepare(m manifest) (name string, err error) {
 	b, err := json.Marshal(m)
 	if err != nil {
-		panic(err) // a struct of strings and numbers
+		return "", err
 	}
-	return b
+	name = manifestNext + rand.Text()
+	f, err := x.create(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	if _, err = f.Write(b); err == nil {
+		err = x.sync(f)
+	}
+	if err != nil {
+		return "", errors.Join(err, x.remove(name))
+	}
+	return name, nil
 }
 
-// create makes a file, over what an interrupted compaction left under its name.
-func (x *Index) create(name string) (*os.File, error) {
-	if err := x.remove(name); err != nil {
-		return nil, err
+// place makes a prepared manifest the one that counts.
+func (x *Index) place(name string) error {
+	if err := x.disk.Rename(x.fd(), name, x.fd(), manifestName); err != nil {
+		return &os.PathError{Op: "rename", Path: name, Err: err}
 	}
-	fd, err := unix.Openat(x.fd(), name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
+	return nil
+}
+
+func (x *Index) create(name string) (*os.File, error) {
+	fd, err := x.disk.Create(x.fd(), name, 0o600)
 	if err != nil {
 		return nil, &os.PathError{Op: "create", Path: name, Err: err}
 	}
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// replace gives the file a new content, durable before it has its name.
-func (x *Index) replace(name string, content []byte) error {
-	f, err := x.create(name + ".new")
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if _, err := f.Write(content); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := unix.Renameat(x.fd(), name+".new", x.fd(), name); err != nil {
-		return &os.PathError{Op: "rename", Path: name, Err: err}
+func (x *Index) sync(f *os.File) error {
+	if err := x.disk.Sync(int(f.Fd())); err != nil {
+		return &os.PathError{Op: "sync", Path: f.Name(), Err: err}
 	}
 	return nil
 }

@@ -12,10 +12,22 @@ import (
 	"github.com/ostree-storage/ostree-storage/store/object"
 )
 
+// A Disk makes the calls that change the index's directories, as the repository's own disk does: tests trace it and cut it
+// short. Errors are bare errnos.
+type Disk interface {
+	Create(dir int, name string, perm uint32) (fd int, err error) // a new file, open for reading and writing
+	Mkdir(dir int, name string) error
+	Link(fromDir int, from string, toDir int, to string) error // fails if to exists
+	Rename(fromDir int, from string, toDir int, to string) error
+	Remove(dir int, name string) error
+	Sync(fd int) error
+}
+
 // An Index is the index of one repository. Its methods are safe for use by one goroutine; any number of processes may
 // have the same index open under the locks that the package comment names.
 type Index struct {
-	dir *os.File
+	disk Disk
+	dir  *os.File
 	// manifest is what the manifest file said when it was last read.
 	manifest manifest
 }
@@ -23,49 +35,55 @@ type Index struct {
 var folders = []string{"new", "lists", "dropped", "runs"}
 
 // Open opens the index in directory path, making it where there is none.
-func Open(path string) (*Index, error) {
-	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, err
+func Open(path string, d Disk) (*Index, error) {
+	if err := d.Mkdir(unix.AT_FDCWD, path); err != nil && err != unix.EEXIST {
+		return nil, &os.PathError{Op: "mkdir", Path: path, Err: err}
 	}
-	dir, err := os.Open(path)
+	x, err := Look(path)
 	if err != nil {
 		return nil, err
 	}
-	x := &Index{dir: dir}
+	x.disk = d
 	for _, name := range folders {
-		if err := unix.Mkdirat(x.fd(), name, 0o700); err != nil && err != unix.EEXIST {
-			dir.Close()
+		if err := d.Mkdir(x.fd(), name); err != nil && err != unix.EEXIST {
+			x.Close()
 			return nil, &os.PathError{Op: "mkdir", Path: path + "/" + name, Err: err}
 		}
 	}
 	return x, nil
 }
 
+// Look opens the index in directory path for reading only.
+func Look(path string) (*Index, error) {
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return &Index{dir: dir}, nil
+}
+
 // Close releases the index.
 func (x *Index) Close() error { return x.dir.Close() }
 
+// Deleted tells if the index's directory is gone. It does not go while a lock is held.
+func (x *Index) Deleted() bool {
+	var st unix.Stat_t
+	return unix.Fstat(x.fd(), &st) != nil || st.Nlink == 0
+}
+
 func (x *Index) fd() int { return int(x.dir.Fd()) }
 
-// Add counts commit. The list, made by AppendList, is the file name in directory from; it must be durable, and moves into
-// the index if that has none of the commit yet. Adding what is there already changes nothing.
+// Add counts commit. The list, made by AppendList, is the file name in directory from; it must be durable, and gets
+// a name in the index too if that has none of the commit yet. Adding what is there already changes nothing.
 func (x *Index) Add(commit object.Checksum, from *os.File, name string) error {
 	if known, err := x.Known(commit); known || err != nil {
 		return err
 	}
 	list := "new/" + commit.String()
-	err := unix.Renameat2(int(from.Fd()), name, x.fd(), list, unix.RENAME_NOREPLACE)
-	if err != nil && err != unix.EEXIST {
-		return &os.LinkError{Op: "rename", Old: name, New: list, Err: err}
+	if err := x.disk.Link(int(from.Fd()), name, x.fd(), list); err != nil && err != unix.EEXIST {
+		return &os.LinkError{Op: "link", Old: name, New: list, Err: err}
 	}
 	return nil
-}
-
-// AddKeys counts commit, of whose objects these are the keys. It is for commits whose list no stage has.
-func (x *Index) AddKeys(commit object.Checksum, keys []Key) error {
-	if known, err := x.Known(commit); known || err != nil {
-		return err
-	}
-	return x.replace("new/"+commit.String(), AppendList(nil, keys))
 }
 
 // A Stamp tells whether the index counts something else than before. The zero Stamp is before everything.
@@ -132,7 +150,7 @@ func (x *Index) Forget(commit object.Checksum) error {
 	if err := x.remove("new/" + name); err != nil {
 		return err
 	}
-	err := unix.Renameat(x.fd(), "lists/"+name, x.fd(), "dropped/"+name)
+	err := x.disk.Rename(x.fd(), "lists/"+name, x.fd(), "dropped/"+name)
 	if err != nil && err != unix.ENOENT {
 		return &os.PathError{Op: "rename", Path: "lists/" + name, Err: err}
 	}
@@ -214,6 +232,9 @@ func (x *Index) listOf(commit object.Checksum) (string, error) {
 // names lists a folder, unsorted.
 func (x *Index) names(folder string) ([]string, error) {
 	fd, err := unix.Openat(x.fd(), folder, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err == unix.ENOENT {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: folder, Err: err}
 	}
@@ -223,7 +244,7 @@ func (x *Index) names(folder string) ([]string, error) {
 }
 
 func (x *Index) remove(name string) error {
-	if err := unix.Unlinkat(x.fd(), name, 0); err != nil && err != unix.ENOENT {
+	if err := x.disk.Remove(x.fd(), name); err != nil && err != unix.ENOENT {
 		return &os.PathError{Op: "unlink", Path: name, Err: err}
 	}
 	return nil

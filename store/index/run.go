@@ -89,5 +89,5 @@ func writeRun(f *os.File, inputs []*source) (int, error) {
 	if _, err := f.Seek(0, io.SeekEnd); err != nil {
 		return 0, err
 	}
-	return n, f.Sync()
+	return n, nil
 }
