@@ -171,9 +171,7 @@ func (p *plan) setUpper(c *fsContext, a api) error {
 }
 
 // eachLower opens the lowers where they are, on detached clones of their mounts where they are mapped.
-func (p *plan) eachLower(f func(dir int, l lower) error) error {
-	c := p.newClones()
-	defer c.close()
+func (p *plan) eachLower(c *clones, f func(dir int, l lower) error) error {
 	for _, l := range p.lowers {
 		dir, err := c.open(l)
 		if err != nil {

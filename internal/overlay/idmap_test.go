@@ -164,6 +164,38 @@ func TestIDMapWays(t *testing.T) {
 	})
 }
 
+// A volatile mount that one way does not bring about leaves a mark, which the next way must not stumble over.
+func TestIDMapVolatile(t *testing.T) {
+	eachWay(t, func(t *testing.T, w overlay.Way) {
+		m := mapped(t, t.TempDir())
+		m.IDMap, m.Volatile = maps()[1], true
+		mount(t, m, w)
+		checkOwners(t, m)
+	})
+}
+
+// From Linux 6.15 on no mount namespace is made for an id map.
+func TestIDMapDetached(t *testing.T) {
+	needRoot(t)
+	m := mapped(t, t.TempDir())
+	m.IDMap = maps()[1]
+	err := m.DoOnly(overlay.Ways["fd"])
+	if err == nil {
+		t.Cleanup(func() { overlay.Unmount(m.Target) })
+		checkOwners(t, m)
+		return
+	}
+	var name unix.Utsname
+	var major, minor int
+	if err := unix.Uname(&name); err != nil {
+		t.Fatal(err)
+	}
+	if n, _ := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor); n == 2 && (major < 6 || major == 6 && minor < 15) {
+		t.Skipf("Linux %d.%d has no overlay over detached mounts", major, minor)
+	}
+	t.Error(err)
+}
+
 // The nearest lower of a read-only mount is an upper directory, whose owners are right as they are.
 func TestIDMapReadOnly(t *testing.T) {
 	eachWay(t, func(t *testing.T, w overlay.Way) {

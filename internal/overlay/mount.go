@@ -169,11 +169,6 @@ func (p *plan) clearVolatile() error {
 
 // make makes the mount in the first way that the kernel has, and returns it unattached, or -1 if it is at its target.
 func (p *plan) make(first way) (int, error) {
-	if p.upper != "" {
-		if err := p.clearVolatile(); err != nil {
-			return -1, err
-		}
-	}
 	detached := p.mapped || p.tmpfs || p.trial
 	for w := first; ; {
 		w.private = w.private || (detached && w.api == apiMount)
@@ -187,13 +182,21 @@ func (p *plan) make(first way) (int, error) {
 }
 
 func (p *plan) attempt(w way) (int, error) {
+	if p.upper != "" {
+		// Each time: a volatile mount that came to nothing leaves its mark as well.
+		if err := p.clearVolatile(); err != nil {
+			return -1, err
+		}
+	}
 	switch {
 	case w.private:
 		return p.buildPrivate(w)
 	case w.api == apiMount:
 		return -1, p.mountDirect()
 	}
-	return p.build(w, p.eachLower)
+	c := p.newClones()
+	defer c.close() // not before the mount is made: the kernel takes no lower of a mount that is gone
+	return p.build(w, func(f func(dir int, l lower) error) error { return p.eachLower(c, f) })
 }
 
 func (p *plan) attach(mnt int) error {
