@@ -183,13 +183,10 @@ func writeSparse(fd int, b []byte) error {
 	if len(b) < holeMin {
 		return writeAll(fd, b, 0)
 	}
-	if err := writeHoles(fd, b, 0); err != nil {
-		return err
-	}
-	return growTo(fd, int64(len(b)))
+	return writeHoles(fd, b, 0, int64(len(b)))
 }
 
-// growTo gives a file its length if it ends in a hole.
+// growTo gives a file its length if it has a hole.
 func growTo(fd int, size int64) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil || st.Size == size {
@@ -198,10 +195,17 @@ func growTo(fd int, size int64) error {
 	return unix.Ftruncate(fd, size)
 }
 
-// writeHoles writes what is no hole in b at the offset off, which is a multiple of holeBlock.
-func writeHoles(fd int, b []byte, off int64) error {
+// writeHoles writes what is no hole in b at the offset off, which is a multiple of holeBlock, of a file of the size. The file
+// has its length before anything behind a hole is written: xfs would fill a part of the hole in advance, as it does behind
+// the end of files that grow.
+func writeHoles(fd int, b []byte, off, size int64) error {
 	for at := 0; at < len(b); {
 		start, end := nextHole(b, at)
+		if start < end {
+			if err := growTo(fd, size); err != nil {
+				return err
+			}
+		}
 		if err := writeAll(fd, b[at:start], off+int64(at)); err != nil {
 			return err
 		}
@@ -239,10 +243,10 @@ func copySparse(fd, from int, size int64) error {
 				return os.ErrInvalid
 			}
 		}
-		if err := writeHoles(fd, (*b)[:n], off); err != nil {
+		if err := writeHoles(fd, (*b)[:n], off, size); err != nil {
 			return err
 		}
 		off += int64(n)
 	}
-	return growTo(fd, size)
+	return nil
 }

@@ -82,12 +82,12 @@ func pour(fd int, sum hash.Hash, size int64, body io.Reader) error {
 			if err != nil {
 				return err
 			}
-			if err := writeHoles(fd, (*b)[:n], off); err != nil {
+			if err := writeHoles(fd, (*b)[:n], off, size); err != nil {
 				return err
 			}
 			off += int64(n)
 		}
-		return growTo(fd, size)
+		return nil
 	}()
 	<-done
 	for range cap(empty) {

@@ -61,7 +61,7 @@ func Compare(want, got *Tree, r Rules) []Difference {
 			c.add(g.Path, "existence", "nothing", describe(g))
 		}
 	}
-	if len(c.out) == 0 && r.ImageRoot { // a container's files grow as the filesystem likes
+	if len(c.out) == 0 && r.ImageRoot {
 		c.blocks()
 	}
 	return c.out
@@ -102,6 +102,14 @@ func (c *comparison) node(w, g *Node) {
 	}
 	if w.Sum != g.Sum {
 		c.add(w.Path, "content", fmt.Sprintf("%x", w.Sum[:8]), fmt.Sprintf("%x", g.Sum[:8]))
+	}
+	if c.rules.ImageRoot { // a container's files grow as the filesystem likes
+		if g.Dense > 0 {
+			c.add(w.Path, "bytes of long runs of zeros that are no holes", "any number", fmt.Sprint(g.Dense))
+		}
+		if g.Hole < w.Hole {
+			c.add(w.Path, "bytes in holes", fmt.Sprint(w.Hole), fmt.Sprint(g.Hole))
+		}
 	}
 	c.mtime(w, g)
 	c.xattrs(w, g)

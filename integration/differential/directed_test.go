@@ -231,30 +231,3 @@ func TestMoreRootsThanLinks(t *testing.T) {
 		t.Errorf("only %d links were made: later roots did not share", made)
 	}
 }
-
-// TestSharedTimes: with mtime=shared, all but the times of files is as on
-// overlay, and the harness sees that those are not.
-func TestSharedTimes(t *testing.T) {
-	if *ours == "overlay" {
-		t.Skip("overlay has no such option")
-	}
-	p := opened(t, testfs.Mount(t, "ext4"), "mtime=shared")
-	p.SharedTimes = true
-	end := time.Now().Add(6 * time.Second)
-	for s := uint64(5000); time.Now().Before(end) && !t.Failed(); s++ {
-		runSeed(t, p, s)
-	}
-	p.SharedTimes = false
-	other := regular("a", "equal")
-	other.MTime = time.Unix(5, 0)
-	var diffs []differential.Difference
-	for _, e := range []differential.Entry{regular("a", "equal"), other} {
-		var err error
-		if diffs, err = p.Run(1, differential.Chain{{e}}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if len(diffs) == 0 {
-		t.Error("with mtime=shared, files of two times have their own: the option does nothing, or the harness is blind")
-	}
-}

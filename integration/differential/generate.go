@@ -39,6 +39,7 @@ type generator struct {
 	merged map[string]byte // what the layers below show, by path
 	here   map[string]byte // what this layer has so far; 'w' is a whiteout
 	listed map[string]bool // directories that have an entry in this layer
+	turned []string        // paths that became something else in a layer
 	out    Layer
 }
 
@@ -61,6 +62,7 @@ var operations = []operation{
 	{6, Whiteouts, (*generator).whiteout},
 	{2, Opaque, (*generator).opaque},
 	{6, Replacements, (*generator).replace},
+	{2, Replacements, (*generator).beneath},
 	{3, Duplicates, (*generator).duplicate},
 	{3, Through, (*generator).through},
 	{2, Unusual, (*generator).unusual},

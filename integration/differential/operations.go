@@ -217,13 +217,18 @@ func (g *generator) opaque() {
 	delete(g.here, path.Join(dir, ".wh..wh..opq"))
 }
 
-// replace puts an entry of another kind where the layers below have something.
+// replace puts an entry of another kind where the layers below have something:
+// often where they have done so before.
 func (g *generator) replace() {
 	below := g.paths(func(byte) bool { return true }, g.merged)
 	if len(below) == 0 {
 		return
 	}
 	name := pick(g.r, below)
+	if len(g.turned) > 0 && g.r.IntN(2) == 0 {
+		name = pick(g.r, g.turned)
+	}
+	g.turned = append(g.turned, name)
 	if _, ok := g.here[name]; ok || g.blocked(name) {
 		return
 	}
@@ -239,6 +244,20 @@ func (g *generator) replace() {
 		e.Type, e.Link = tar.TypeSymlink, "/"+pick(g.r, below)
 	}
 	g.emit(e)
+}
+
+// beneath puts a file below what is no directory in the layers below.
+func (g *generator) beneath() {
+	others := g.paths(func(t byte) bool { return t != tar.TypeDir }, g.merged)
+	if len(others) == 0 {
+		return
+	}
+	dir := pick(g.r, others)
+	if t, ok := g.here[dir]; ok && t != tar.TypeDir || g.blocked(dir) || len(dir) > 3000 {
+		return
+	}
+	g.turned = append(g.turned, dir)
+	g.emit(Entry{Name: path.Join(dir, pick(g.r, plainNames)), Type: tar.TypeReg, Mode: pick(g.r, g.p.files), Body: pick(g.r, g.p.bodies)})
 }
 
 // duplicate gives an entry of this layer once more, changed or not.

@@ -99,8 +99,26 @@ func makeBodies(r *rand.Rand, f Features, n int) [][]byte {
 		sparse := make([]byte, 1<<20+4096+5)
 		copy(sparse[512<<10:], "in the middle")
 		bodies = append(bodies, sparse, make([]byte, 256<<10), randomBytes(r, 1<<20+1), append(make([]byte, 128<<10), 'x'))
+		bodies = append(bodies, patchwork(r), patchwork(r))
 	}
 	return bodies
+}
+
+// patchwork is a body of data and runs of zeros in turn, on the grid of blocks and
+// off it, longer and shorter than what becomes a hole.
+func patchwork(r *rand.Rand) []byte {
+	var b []byte
+	for range 2 + r.IntN(8) {
+		b = append(b, randomBytes(r, 1+r.IntN(20000))...)
+		if r.IntN(2) == 0 {
+			b = b[:len(b)-len(b)%holeBlock]
+		}
+		b = append(b, make([]byte, pick(r, []int{4096, 32767, 32768, 36864, 100000, 300000}))...)
+	}
+	if r.IntN(2) == 0 {
+		b = append(b, 'x')
+	}
+	return b
 }
 
 func randomBytes(r *rand.Rand, n int) []byte {

@@ -30,7 +30,7 @@ func (s Step) String() string {
 
 var stepOps = []string{
 	"write", "append", "truncate", "chmod", "chown", "unlink", "rename", "mkdir", "rmdir", "removeall", "symlink", "link",
-	"mknod", "setxattr", "removexattr", "create", "create", "write", "unlink", "removeall", "recreate", "utimes", "fifo",
+	"mknod", "setxattr", "removexattr", "create", "create", "write", "unlink", "removeall", "recreate", "utimes", "fifo", "extend", "hole",
 }
 
 // MakeScript draws steps on the paths of a tree, existing and new.
@@ -126,7 +126,7 @@ func (st Step) run(root string) error {
 			return err
 		}
 		return st.write(dir, base, unix.O_CREAT|unix.O_EXCL)
-	case "truncate":
+	case "truncate", "extend", "hole":
 		return st.write(dir, base, 0)
 	case "chmod":
 		return unix.Fchmodat(dir, base, st.Mode, unix.AT_SYMLINK_NOFOLLOW)
@@ -188,8 +188,14 @@ func (st Step) write(dir int, base string, flags int) error {
 		return err
 	}
 	defer unix.Close(fd)
-	if st.Op == "truncate" {
+	switch st.Op {
+	case "truncate":
 		return unix.Ftruncate(fd, 3)
+	case "extend":
+		return unix.Ftruncate(fd, 200_000)
+	case "hole":
+		_, err = unix.Pwrite(fd, []byte("behind a hole"), 300_000)
+		return err
 	}
 	_, err = unix.Write(fd, []byte(st.To))
 	return err

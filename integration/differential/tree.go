@@ -27,6 +27,8 @@ type Node struct {
 	Nsec     int64
 	Dev, Ino uint64
 	Sum      [sha256.Size]byte // of a regular file's content
+	Hole     int64             // bytes in holes, but for the last block
+	Dense    int64             // bytes of long runs of zeros that are no holes
 	Target   string            // of a symlink
 	Xattrs   map[string]string
 }
@@ -152,7 +154,8 @@ func (n *Node) readContent(dir int, name string) error {
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
 	h := sha256.New()
-	k, err := io.Copy(h, f)
+	z := &zeroRuns{}
+	k, err := io.Copy(io.MultiWriter(h, z), f)
 	if err != nil {
 		return fmt.Errorf("read %q: %w", n.Path, err)
 	}
@@ -160,7 +163,7 @@ func (n *Node) readContent(dir int, name string) error {
 		return fmt.Errorf("read %q: %d bytes where stat says %d", n.Path, k, n.Size)
 	}
 	h.Sum(n.Sum[:0])
-	return nil
+	return n.readHoles(fd, z.end())
 }
 
 // readXattrs goes through /proc, since there is no lgetxattrat in older
