@@ -4,7 +4,7 @@ export GOFLAGS ?= -mod=mod -tags=containers_image_openpgp,exclude_graphdriver_bt
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 LEGACY = plugin/legacy
 
-.PHONY: build test race check demo bench soak fuzz vectors programs clean
+.PHONY: build test race check upstream demo bench soak fuzz vectors fixtures programs clean
 
 build: ## every package, and build/bin/storagectl
 	go build ./...
@@ -24,6 +24,14 @@ check: ## vet, staticcheck
 	go vet ./...
 	cd $(LEGACY) && go vet ./...
 	go run $(STATICCHECK) ./...
+
+upstream: ## containers/storage's own tests of its command, with the driver and beside the overlay driver
+	hack/deps
+	hack/build-containers-storage
+	go run ./hack/upstream
+
+fixtures: ## make the images of the tests a second time; the same packages must give the same layers
+	go run ./hack/fixtures -verify
 
 programs: ## podman, buildah, skopeo and both containers-storage CLIs with the driver, into build/bin
 	hack/build-programs
