@@ -94,7 +94,7 @@ func (c *Catalog) ready(isNew bool) error {
 		c.o.ReadOnly = true
 		return nil
 	}
-	if err := sameMount(filepath.Join(c.home, repoName), c.layers); err != nil {
+	if err := sameMount(filepath.Join(c.home, repoName), c.layers.Name(), int(c.layers.Fd())); err != nil {
 		return err
 	}
 	if isNew {
@@ -150,17 +150,18 @@ func prepareHome(home string) error {
 	return nil
 }
 
-// sameMount refuses a home where link(2) from the repository to the layers cannot work.
-func sameMount(repo string, layers *os.File) error {
+// sameMount refuses an open directory to which link(2) from the repository cannot work.
+func sameMount(repo, dir string, fd int) error {
 	var a, b unix.Statx_t
 	if err := unix.Statx(unix.AT_FDCWD, repo, 0, unix.STATX_MNT_ID, &a); err != nil {
 		return &os.PathError{Op: "statx", Path: repo, Err: err}
 	}
-	if err := unix.Statx(int(layers.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &b); err != nil {
-		return &os.PathError{Op: "statx", Path: layers.Name(), Err: err}
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &b); err != nil {
+		return &os.PathError{Op: "statx", Path: dir, Err: err}
 	}
 	if a.Mnt_id != b.Mnt_id || a.Dev_major != b.Dev_major || a.Dev_minor != b.Dev_minor {
-		return fmt.Errorf("%w: %s and %s are on different mounts, so files of one cannot be linked into the other", ErrUnsupported, repo, layers.Name())
+		return fmt.Errorf("%w: %s and %s are on different mounts, so files of one cannot be linked into the other (%w)",
+			ErrUnsupported, repo, dir, unix.EXDEV)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package layers
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -10,13 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// copyInode makes name in dir what it is in from: a file, a symlink or a special, with owner, mode, time and all attributes. The content of a
-// file is reflinked where the filesystem can.
-func copyInode(dir int, name string, from int, st *unix.Stat_t) error {
+// copyInode makes name in dir what it is in from: a file, a symlink or a special, with owner, mode, time and all attributes, and another label
+// if one is given. The content of a file is reflinked where the filesystem can.
+func copyInode(dir int, name string, from int, st *unix.Stat_t, label string) error {
 	m := &meta{uid: st.Uid, gid: st.Gid, mode: st.Mode}
 	xattrs, err := xattrsAt(from, name)
 	if err != nil {
 		return err
+	}
+	xattrs = withoutShadows(xattrs)
+	if label != "" {
+		xattrs = slices.DeleteFunc(xattrs, func(x object.Xattr) bool { return x.Name == labelXattr })
 	}
 	t := store.Time{Sec: st.Mtim.Sec, Nsec: uint32(st.Mtim.Nsec)}
 	switch st.Mode & unix.S_IFMT {
@@ -26,7 +31,7 @@ func copyInode(dir int, name string, from int, st *unix.Stat_t) error {
 			return err
 		}
 		defer f.Close()
-		return copyFile(dir, name, f, st.Size, m, xattrs, "", t)
+		return copyFile(dir, name, f, st.Size, m, xattrs, label, t)
 	case unix.S_IFLNK:
 		target := make([]byte, maxTarget+1)
 		n, err := unix.Readlinkat(from, name, target)
@@ -41,7 +46,7 @@ func copyInode(dir int, name string, from int, st *unix.Stat_t) error {
 			return &os.PathError{Op: "mknod", Path: name, Err: err}
 		}
 	}
-	return dress(dir, name, m, xattrs, "", t)
+	return dress(dir, name, m, xattrs, label, t)
 }
 
 // xattrsAt reads all attributes of a name, not followed, the label included.

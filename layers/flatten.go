@@ -18,7 +18,8 @@ type Form interface {
 // Flat is the Form of a hardlink checkout. Files are links to the inodes in the layers' own `tree/`, so that hardlinks stay what they
 // are and no inode appears under two paths. Inodes of their own, whose link count is exact, are copied, and specials made anew.
 type Flat struct {
-	Copy bool // copy every inode, by reflink where the filesystem can: for a place where links are not wanted or not possible
+	Copy   bool    // copy every inode, by reflink where the filesystem can: for a place where links are not wanted or not possible
+	Labels *Labels // SELinux labels of the root's own, if not nil
 }
 
 // Flatten is Merge and Flat.Materialise.
@@ -39,13 +40,18 @@ func (form Flat) Materialise(ctx context.Context, m *Merged, dst string) error {
 	if err != nil {
 		return &os.PathError{Op: "open", Path: dst, Err: err}
 	}
-	f := &flattener{m: m, ctx: ctx, copy: form.Copy, made: make(map[inodeID]nodeID)}
+	f := &flattener{m: m, ctx: ctx, copy: form.Copy, labels: form.Labels, made: make(map[inodeID]nodeID)}
 	f.to = newTreeDirs(m.tree, root)
 	defer f.close()
 	if err := f.openLayers(); err != nil {
 		return err
 	}
-	if err := f.dir(rootNode); err != nil {
+	if f.labels != nil {
+		err = f.flattenLabelled(dst, root)
+	} else {
+		err = f.dir(rootNode)
+	}
+	if err != nil {
 		return fmt.Errorf("flatten into %s: %w", dst, err)
 	}
 	return nil
@@ -60,6 +66,9 @@ type flattener struct {
 	lists []*store.Inodes // of the chain's layers
 	roots []int           // their tree/
 	made  map[inodeID]nodeID
+
+	labels *Labels
+	own    map[*Catalog]*labelling
 }
 
 func (f *flattener) openLayers() (err error) {
@@ -110,7 +119,11 @@ func (f *flattener) dir(id nodeID) error {
 	i := t.inodeOf(id)
 	m := t.metas.get(i.meta)
 	xattrs, _ := diskXattrs(m, overlayPrefix(f.m.chain[0].catalog.o.UserXattr))
-	if err := dressOpenDir(d.fd, m, xattrs, f.label(), i.mtime()); err != nil {
+	label := f.label()
+	if own := f.ownLabel(id, m.mode); own != "" {
+		label = own
+	}
+	if err := dressOpenDir(d.fd, m, xattrs, label, i.mtime()); err != nil {
 		return fmt.Errorf("%q: %w", t.path(id), err)
 	}
 	return nil
@@ -167,12 +180,13 @@ func (f *flattener) file(dir int, id nodeID, from []int) error {
 		}
 		from[layer] = fd
 	}
-	return f.first(dir, t.name(id), from[layer], layer)
+	return f.first(dir, id, from[layer], layer)
 }
 
 // again makes a further name of an inode that is there.
 func (f *flattener) again(dir int, id, first nodeID) error {
 	t := f.m.tree
+	f.compareLabels(id, first)
 	d, err := f.to.get(t.node(first).parent)
 	if err != nil {
 		return err
@@ -189,16 +203,25 @@ func (f *flattener) openLayerDir(layer int, dir nodeID) (int, error) {
 }
 
 // first links the inode of a layer, or copies it if its link count counts.
-func (f *flattener) first(dir int, name string, from, layer int) error {
+func (f *flattener) first(dir int, id nodeID, from, layer int) error {
+	name := f.m.tree.name(id)
 	var st unix.Stat_t
 	if err := unix.Fstatat(from, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
-	if !f.copy && f.lists[layer].Contains(st.Ino) {
+	shared := !f.copy && f.lists[layer].Contains(st.Ino)
+	label := f.ownLabel(id, st.Mode)
+	if label != "" {
+		f.labels.Labelled++
+	}
+	if shared && label != "" && label != f.m.chain[layer].catalog.repo.Label() {
+		return f.lane(dir, id, from, layer, label)
+	}
+	if shared {
 		err := unix.Linkat(from, name, dir, name, 0)
 		if err != unix.EMLINK {
 			return err
 		}
 	}
-	return copyInode(dir, name, from, &st)
+	return copyInode(dir, name, from, &st, label)
 }

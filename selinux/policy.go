@@ -38,13 +38,21 @@ func (e *PolicyError) Error() string {
 	return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.Reason)
 }
 
+// An opener opens the files of a policy by their absolute paths.
+type opener func(path string) (fs.File, error)
+
 // LoadPolicy reads a policy directory such as /etc/selinux/default: contexts/files/file_contexts, which must be there,
 // and beside it .homedirs, .local, .subs and .subs_dist.
 func LoadPolicy(dir string) (*Policy, error) {
+	return ReadPolicy(dir, func(path string) (fs.File, error) { return os.Open(path) })
+}
+
+// ReadPolicy is LoadPolicy with files from elsewhere, an image say.
+func ReadPolicy(dir string, open func(path string) (fs.File, error)) (*Policy, error) {
 	p := &Policy{stems: map[string][]int{}}
 	base := filepath.Join(dir, "contexts/files/file_contexts")
 	for _, suffix := range []string{"", ".homedirs", ".local"} {
-		err := eachLine(base+suffix, func(line int, text string) error {
+		err := opener(open).eachLine(base+suffix, func(line int, text string) error {
 			s, err := parseSpec(text)
 			if err != nil {
 				return &PolicyError{base + suffix, line, err.Error()}
@@ -61,10 +69,10 @@ func LoadPolicy(dir string) (*Policy, error) {
 		}
 	}
 	var err error
-	if p.local, err = loadSubstitutions(base + ".subs"); err != nil {
+	if p.local, err = loadSubstitutions(open, base+".subs"); err != nil {
 		return nil, err
 	}
-	if p.dist, err = loadSubstitutions(base + ".subs_dist"); err != nil {
+	if p.dist, err = loadSubstitutions(open, base+".subs_dist"); err != nil {
 		return nil, err
 	}
 	return p, p.arrange()
@@ -134,8 +142,8 @@ func squeeze(path string) string {
 }
 
 // eachLine calls fn for each line of the file that is neither empty nor a comment.
-func eachLine(file string, fn func(line int, text string) error) error {
-	f, err := os.Open(file)
+func (open opener) eachLine(file string, fn func(line int, text string) error) error {
+	f, err := open(file)
 	if err != nil {
 		return err
 	}

@@ -15,9 +15,9 @@ type substitution struct {
 }
 
 // loadSubstitutions reads a .subs or .subs_dist file; none is fine. The last line comes first, as it is tried first.
-func loadSubstitutions(file string) ([]substitution, error) {
+func loadSubstitutions(open opener, file string) ([]substitution, error) {
 	var subs []substitution
-	err := eachLine(file, func(line int, text string) error {
+	err := open.eachLine(file, func(line int, text string) error {
 		fields := strings.Fields(text)
 		if len(fields) < 2 {
 			return &PolicyError{file, line, "a path and what it stands for are expected"}

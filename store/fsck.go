@@ -222,7 +222,7 @@ func (x *check) laneReason(l laneID) string {
 	if x.o.skips(l.sum) {
 		return ""
 	}
-	reason, err := x.r.verify(int(x.r.lanes.Fd()), l.path(), object.Name{Checksum: l.sum, Type: object.TypeFile})
+	reason, err := x.r.verifyLane(l)
 	if err != nil && err != unix.ENOENT {
 		return err.Error()
 	}

@@ -89,7 +89,7 @@ func (s *Stage) look(it *item, n uint32) (spot, error) {
 	if n == 0 && sound && s.isOpen(&st, it) {
 		return spot{dir: objects, name: path, ino: st.Ino}, nil
 	}
-	lane := laneID{it.sum, s.laneTime(it.time), n}.path()
+	lane := laneID{sum: it.sum, time: s.laneTime(it.time), n: n}.path()
 	switch err := lstat(int(s.r.lanes.Fd()), lane, &st); err {
 	case nil:
 		if it.fits(&st) && !s.full(&st) {
@@ -120,7 +120,7 @@ func (s *Stage) lookElsewhere(it *item) spot {
 			continue
 		}
 		for n := range uint32(8) {
-			lane := laneID{it.sum, s.laneTime(it.time), n}.path()
+			lane := laneID{sum: it.sum, time: s.laneTime(it.time), n: n}.path()
 			if err := lstat(int(r.lanes.Fd()), lane, &st); err != nil {
 				if n == 0 {
 					continue // lane 0 may be the object itself

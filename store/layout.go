@@ -41,14 +41,19 @@ var noTime = Time{Nsec: math.MaxUint32}
 
 // A laneID names a lane.
 type laneID struct {
-	sum  object.Checksum
-	time Time
-	n    uint32
+	sum   object.Checksum
+	time  Time
+	n     uint32
+	label labelSum // of an inode with a label that is not the store's
 }
 
-// path is the lane's file below lanesDir: xx/<62 hex>.<seconds>.<nanoseconds>.<n>, or xx/<62 hex>.s.<n> without a time.
+// A labelSum is the first half of a label's SHA-256; zero stands for the store label, or none where the store has none.
+type labelSum [16]byte
+
+// path is the lane's file below lanesDir: xx/<62 hex>.<seconds>.<nanoseconds>.<n>, or xx/<62 hex>.s.<n> without a time. One with a label of
+// its own is xx/<62 hex>.<seconds>.<nanoseconds>.l<32 hex>.<n>.
 func (l laneID) path() string {
-	b := make([]byte, 0, 96)
+	b := make([]byte, 0, 144)
 	b = hex.AppendEncode(b, l.sum[:1])
 	b = append(b, '/')
 	b = hex.AppendEncode(b, l.sum[1:])
@@ -60,6 +65,10 @@ func (l laneID) path() string {
 		b = append(b, '.')
 		b = strconv.AppendUint(b, uint64(l.time.Nsec), 10)
 	}
+	if l.label != (labelSum{}) {
+		b = append(b, ".l"...)
+		b = hex.AppendEncode(b, l.label[:])
+	}
 	b = append(b, '.')
 	b = strconv.AppendUint(b, uint64(l.n), 10)
 	return string(b)
@@ -68,15 +77,18 @@ func (l laneID) path() string {
 // parseLane reads what path returns.
 func parseLane(path string) (l laneID, err error) {
 	f := strings.Split(path, ".")
-	if len(path) < 3 || path[2] != '/' || len(f) < 3 || len(f) > 4 {
+	if len(path) < 3 || path[2] != '/' || len(f) < 3 || len(f) > 5 {
 		return l, fmt.Errorf("parse lane %q: not <checksum>.<time>.<number>", path)
 	}
 	if l.sum, err = object.ParseChecksum(path[:2] + f[0][3:]); err != nil {
 		return l, fmt.Errorf("parse lane %q: %w", path, err)
 	}
 	l.time = noTime
-	var err1, err2 error
-	if len(f) == 4 {
+	var err1, err2, err3 error
+	if len(f) == 5 {
+		_, err3 = hex.Decode(l.label[:], []byte(f[3])[min(1, len(f[3])):min(33, len(f[3]))])
+	}
+	if len(f) > 3 {
 		var nsec uint64
 		l.time.Sec, err1 = strconv.ParseInt(f[1], 10, 64)
 		nsec, err2 = strconv.ParseUint(f[2], 10, 32)
@@ -84,7 +96,7 @@ func parseLane(path string) (l laneID, err error) {
 	}
 	n, err := strconv.ParseUint(f[len(f)-1], 10, 32)
 	l.n = uint32(n)
-	if err := errors.Join(err, err1, err2); err != nil {
+	if err := errors.Join(err, err1, err2, err3); err != nil {
 		return l, fmt.Errorf("parse lane %q: %w", path, err)
 	}
 	if l.path() != path {

@@ -162,7 +162,7 @@ func (s *Stage) item(f *File, size int64) (*item, error) {
 	return it, err
 }
 
-// withLabel returns attributes with the store label in place of any other label.
+// withLabel returns attributes with a label in place of any other; "" is none.
 func withLabel(xattrs []object.Xattr, label string) []object.Xattr {
 	out := make([]object.Xattr, 0, len(xattrs)+1)
 	for _, x := range xattrs {
@@ -170,7 +170,9 @@ func withLabel(xattrs []object.Xattr, label string) []object.Xattr {
 			out = append(out, x)
 		}
 	}
-	out = append(out, object.Xattr{Name: labelName, Value: append([]byte(label), 0)})
+	if label != "" {
+		out = append(out, object.Xattr{Name: labelName, Value: append([]byte(label), 0)})
+	}
 	object.SortXattrs(out)
 	return out
 }
@@ -215,7 +217,7 @@ func (s *Stage) place(dir int, name string, it *item) (Placed, error) {
 		case nil:
 			if at.file {
 				s.mu.Lock()
-				s.filed[at.ino] = laneID{it.sum, s.laneTime(it.time), n}
+				s.filed[at.ino] = laneID{sum: it.sum, time: s.laneTime(it.time), n: n}
 				s.mu.Unlock()
 			}
 			mode := Linked

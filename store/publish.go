@@ -14,7 +14,8 @@ import (
 const stagedRefFile = "ref"
 
 // Publish makes the commit part of the repository under the given ref. files must call link for every file that was
-// placed and is still in the tree; dir and name are where it is now. link may replace the name by another inode of the
+// placed and is still in the tree, in as many goroutines as it likes, but for each dir in one at a time; dir and name are where
+// it is now. link may replace the name by another inode of the
 // same content, if another process was faster; directories keep their times.
 //
 // The order is what keeps the repository sound wherever it is cut off: first all bytes reach the disk; then, under the
@@ -168,7 +169,7 @@ const maxLanes = 1 << 20
 func (s *Stage) publishLane(dir int, name string, p *Placed, mine *unix.Stat_t, n uint32) error {
 	lanes := int(s.r.lanes.Fd())
 	for ; n < maxLanes; n++ {
-		id := laneID{p.Checksum, s.laneTime(p.MTime), n}
+		id := laneID{sum: p.Checksum, time: s.laneTime(p.MTime), n: n}
 		file := id.path()
 		err := s.r.link(dir, name, lanes, file)
 		if err == nil {

@@ -116,7 +116,7 @@ func (r *root) settleObject(ctx context.Context, n object.Name) error {
 		return err
 	}
 	for _, l := range lanes {
-		reason, err := r.verify(int(r.lanes.Fd()), l.path(), n)
+		reason, err := r.verifyLane(l)
 		if err == nil && reason != "" {
 			err = r.disk.remove(int(r.lanes.Fd()), l.path())
 		}
