@@ -23,6 +23,7 @@ const (
 	unsyncedDir  = extensionDir + "/unsynced"
 	indexName    = "index"
 	indexDir     = extensionDir + "/" + indexName
+	turnFile     = extensionDir + "/turn"
 	gateFile     = extensionDir + "/gate"
 	labelFile    = extensionDir + "/config"
 	lockFile     = ".lock"

@@ -4,18 +4,21 @@
 //
 //  1. The lock of a stage (staging/<name>/.lock) or of a removal (trash/<name>/.lock), exclusive, from its beginning to
 //     its end. Recover takes it without waiting: whoever does not hold it any more is dead. Nobody waits for it.
-//  2. The gate (extensions/ostree-storage/gate). Publishers hold it shared while they wait for lock 3, and no longer.
-//     Those who delete objects hold it exclusive from before they wait for lock 3 until they have released that. So new
+//  2. The turn (extensions/ostree-storage/turn), exclusive, of those who delete objects: one after the other, and each
+//     keeps it for a pause after it has let go of the rest. So several deletions leave publishers a gap between two of them.
+//  3. The gate (extensions/ostree-storage/gate). Publishers hold it shared while they wait for lock 4, and no longer.
+//     Those who delete objects hold it exclusive from before they wait for lock 4 until they have released that. So new
 //     publishers queue behind a waiting deletion, which otherwise overlapping publishers would keep out for as long as
 //     they come. libostree does not know the gate; it only misses the fairness.
-//  3. The repository's lock (.lock), shared to publish (from the first object linked to the ref written), exclusive to
-//     delete objects. Whoever holds it exclusive lets go after maxExclusive, pauses for others and comes again; what it
-//     decided before is checked against the refs again then.
+//  4. The repository's lock (.lock), shared to publish, exclusive to delete objects. Whoever holds it exclusive lets go
+//     after maxExclusive, pauses for others and comes again; what it decided before is checked against the refs again then.
+//     Whoever publishes lets go after maxShared, so that a waiting deletion gets in, and sees in its last hold, from which
+//     on a ref protects it, that all that it published is still there.
 //
-// Never taken together with locks of other packages: nothing is called back while 2 or 3 is held, except for the
+// Never taken together with locks of other packages: nothing is called back while 3 or 4 is held, except for the
 // caller's walk of its own staged tree in Publish. Reading takes no lock. A deletion of refs can only make garbage and
-// needs none; it takes lock 3 shared for a moment if that is to be had (lockForRefs). Lane files without a tree, staging
-// and trash are nobody's roots and are deleted without lock 3.
+// needs none; it takes lock 4 shared for a moment if that is to be had (lockForRefs). Lane files without a tree, staging
+// and trash are nobody's roots and are deleted without lock 4.
 
 package store
 
@@ -31,8 +34,11 @@ const (
 	maxExclusive = 50 * time.Millisecond  // how long objects are deleted in one go
 	pause        = 2 * time.Millisecond   // between two such goes: long enough for all that poll to get in
 	pollGate     = 500 * time.Microsecond // how often a waiting process asks, at first
-	pollForeign  = 10 * time.Millisecond  // and later, when something of libostree holds the lock for long
+	pollForeign  = time.Millisecond       // and later, when something of libostree holds the lock for long
 )
+
+// maxShared is how long a publisher keeps the lock in one go. A variable for the sake of tests.
+var maxShared = 25 * time.Millisecond
 
 // acquire opens name and locks it, waiting until it can. Closing the descriptor unlocks.
 func (r *root) acquire(ctx context.Context, name string, kind int16) (fd int, err error) {
@@ -124,14 +130,61 @@ func (r *root) tryLockExclusive() (unlock func(), err error) {
 
 // lockExclusive takes the repository's lock to delete.
 func (r *root) lockExclusive(ctx context.Context) (unlock func(), err error) {
+	turn, err := r.acquire(ctx, turnFile, unix.F_WRLCK)
+	if err != nil {
+		return nil, err
+	}
 	gate, err := r.acquire(ctx, gateFile, unix.F_WRLCK)
 	if err != nil {
+		unix.Close(turn)
 		return nil, err
 	}
 	fd, err := r.acquire(ctx, lockFile, unix.F_WRLCK)
 	if err != nil {
 		unix.Close(gate)
+		unix.Close(turn)
 		return nil, err
 	}
-	return func() { unix.Close(fd); unix.Close(gate) }, nil
+	return func() {
+		unix.Close(fd)
+		unix.Close(gate)
+		time.AfterFunc(pause, func() { unix.Close(turn) })
+	}, nil
+}
+
+// A sharing holds the repository's lock shared, with gaps.
+type sharing struct {
+	r      *root
+	ctx    context.Context
+	unlock func()
+	begin  time.Time
+	gaps   int // how often it let go
+}
+
+func (r *root) share(ctx context.Context) (*sharing, error) {
+	h := &sharing{r: r, ctx: ctx}
+	return h, h.lock()
+}
+
+func (h *sharing) lock() (err error) {
+	h.unlock, err = h.r.lockShared(h.ctx)
+	h.begin = time.Now()
+	return err
+}
+
+// breathe lets others in if it was long enough.
+func (h *sharing) breathe() error {
+	if time.Since(h.begin) < maxShared {
+		return nil
+	}
+	h.end()
+	h.gaps++
+	return h.lock()
+}
+
+func (h *sharing) end() {
+	if h.unlock != nil {
+		h.unlock()
+		h.unlock = nil
+	}
 }

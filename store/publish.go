@@ -20,9 +20,11 @@ const stagedRefFile = "ref"
 //
 // The order is what keeps the repository sound wherever it is cut off: first all bytes reach the disk; then, under the
 // shared lock, the file objects get their names, then dirmeta and dirtree bottom-up, then the commit, then the ref. The
-// caller finishes its own records and calls Repo.Sync before it reports success.
+// lock is let go in between, so that a deletion gets its turn beside a layer of any size; the last hold begins with a look
+// at whether all is still there. The caller finishes its own records and calls Repo.Sync before it reports success.
 func (s *Stage) Publish(ctx context.Context, ref string, commit object.Checksum,
 	files func(link func(dir int, name string, p Placed) error) error) error {
+	s.published = nil
 	if err := checkRef(ref); err != nil {
 		return err
 	}
@@ -36,13 +38,7 @@ func (s *Stage) Publish(ctx context.Context, ref string, commit object.Checksum,
 	if err := s.settle(); err != nil {
 		return fmt.Errorf("publish %s: %w", ref, err)
 	}
-	unlock, err := s.r.lockShared(ctx)
-	if err != nil {
-		return fmt.Errorf("publish %s: %w", ref, err)
-	}
-	err = s.publish(ref, commit, files)
-	unlock()
-	if err != nil {
+	if err := s.publish(ctx, ref, commit, files); err != nil {
 		return fmt.Errorf("publish %s: %w", ref, err)
 	}
 	s.r.compact()
@@ -58,25 +54,24 @@ func (s *Stage) settle() error {
 }
 
 // publish is the part of Publish that runs under the shared lock.
-func (s *Stage) publish(ref string, commit object.Checksum, files func(func(dir int, name string, p Placed) error) error) error {
-	touched := s.touched()
-	for _, n := range s.held {
-		if err := s.publishStaged(n); err != nil {
-			return err
-		}
+func (s *Stage) publish(ctx context.Context, ref string, commit object.Checksum, files eachPlaced) error {
+	h, err := s.r.share(ctx)
+	if err != nil {
+		return err
 	}
-	if files != nil {
-		err := files(func(dir int, name string, p Placed) error {
-			if err := s.publishFile(dir, name, &p, &touched); err != nil {
-				return placeError("publish", name, err)
-			}
-			return nil
-		})
-		if err != nil {
+	defer h.end()
+	if err := s.publishObjects(files, h.breathe); err != nil {
+		return err
+	}
+	if h.gaps > 0 {
+		if err := s.confirm(h, files); err != nil {
 			return err
 		}
 	}
 	for _, n := range s.metas {
+		if n.Type != object.TypeCommit {
+			continue
+		}
 		if err := s.publishStaged(n); err != nil {
 			return err
 		}
@@ -85,6 +80,49 @@ func (s *Stage) publish(ref string, commit object.Checksum, files func(func(dir 
 		return err
 	}
 	return s.r.placeRef(int(s.own.Fd()), stagedRefFile, ref)
+}
+
+// eachPlaced calls link for every file of the tree, as Publish is told to by its caller.
+type eachPlaced func(link func(dir int, name string, p Placed) error) error
+
+// publishObjects publishes all but the commit, and calls breathe between any two.
+func (s *Stage) publishObjects(files eachPlaced, breathe func() error) error {
+	touched := s.touched()
+	for _, n := range s.held {
+		if err := errors.Join(breathe(), s.publishStaged(n)); err != nil {
+			return err
+		}
+	}
+	if files != nil {
+		if err := s.publishFiles(files, &touched, breathe); err != nil {
+			return err
+		}
+	}
+	for _, n := range s.metas {
+		if n.Type == object.TypeCommit {
+			continue
+		}
+		if err := errors.Join(breathe(), s.publishStaged(n)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Stage) publishFiles(files eachPlaced, touched *[256]bool, breathe func() error) error {
+	return files(func(dir int, name string, p Placed) error {
+		err := breathe()
+		if err == nil {
+			err = s.publishFile(dir, name, &p, touched)
+		}
+		if err != nil {
+			return placeError("publish", name, err)
+		}
+		if p.Mode == Created || p.Mode == Adopted || p.Mode == Linked {
+			s.published = append(s.published, object.Name{Checksum: p.Checksum, Type: object.TypeFile})
+		}
+		return nil
+	})
 }
 
 // touched tells for each objects/xx if something may have been deleted there since this stage first looked.

@@ -50,6 +50,8 @@ type Stage struct {
 	handles  map[handleKey]unix.FileHandle
 	settled  map[string]settlement
 	prefixes [256]prefix
+
+	published []object.Name // file objects of the tree, as far as Publish has come
 }
 
 // A prefix remembers what objects/xx looked like before anything was looked up in it. If it still looks so under the
