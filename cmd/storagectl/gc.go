@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ostree-storage/ostree-storage/layers"
+	"github.com/ostree-storage/ostree-storage/store"
 )
 
 type gcAnswer struct {
@@ -24,7 +26,7 @@ func (a *app) gcCommand() *cobra.Command {
 		Use:   "gc",
 		Short: "Remove what nothing needs",
 		Long: `Removes layers that no record of containers/storage names, objects that no ref reaches, lanes that no tree uses, and what
-dead processes left behind. No image, container or foreign ref loses anything. BYTES are the blocks of inodes that went.`,
+dead processes left behind, in the pinned store as well. No image, container or foreign ref loses anything. BYTES are the blocks of inodes that went.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return a.gc(dry) },
 	}
@@ -81,10 +83,29 @@ func (a *app) collect(v *gcAnswer) (err error) {
 	if err != nil {
 		return advise(err, "storagectl check")
 	}
-	v.Objects += freed.Objects
-	v.Lanes += freed.Lanes
-	v.Bytes += freed.Bytes
+	v.count(freed)
+	pinned := pinnedStore(s)
+	homes, err := a.catalogs()
+	if err != nil || pinned == "" {
+		return err
+	}
+	for _, home := range homes {
+		if home.Home() != filepath.Join(pinned, driverName) || home.Repo().ReadOnly() {
+			continue
+		}
+		freed, err := home.Repo().Prune(ctx, v.DryRun) // lanes of checkouts with labels that are gone, say
+		if err != nil {
+			return advise(err, "storagectl pin doctor")
+		}
+		v.count(freed)
+	}
 	return nil
+}
+
+func (v *gcAnswer) count(f store.Freed) {
+	v.Objects += f.Objects
+	v.Lanes += f.Lanes
+	v.Bytes += f.Bytes
 }
 
 // unknownLayers are the driver's layers that no record names.

@@ -20,6 +20,7 @@ func TestMain(m *testing.M) {
 		"storagectl": main,
 		"mkimage":    mkimage,
 		"damage":     damage,
+		"label":      printLabels,
 	})
 }
 
