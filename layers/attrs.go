@@ -39,7 +39,7 @@ func settable(name string, typeflag byte, userNS bool) bool {
 	case name == labelXattr:
 		return false
 	case strings.HasPrefix(name, "user."):
-		plain := typeflag == tar.TypeReg || typeflag == tar.TypeGNUSparse || typeflag == tar.TypeDir || typeflag == tar.TypeLink
+		plain := typeflag == tar.TypeReg || typeflag == tar.TypeDir || typeflag == tar.TypeLink
 		return plain || !userNS
 	case strings.HasPrefix(name, "trusted."):
 		return !userNS

@@ -88,8 +88,10 @@ func (c *ctxReader) Read(b []byte) (int, error) {
 
 // Errors about entries. They are wrapped in an EntryError.
 var (
-	errRootType    = errors.New("the layer's root must be a directory")
-	errType        = errors.New("unknown type of entry")
+	errRootType = errors.New("the layer's root must be a directory")
+	errType     = errors.New("unknown type of entry")
+	// What containers/storage keeps of such an entry does not say where the holes were: the layer could not be given back.
+	errOldSparse   = errors.New("sparse file in GNU's old form (tar header type 'S'), which the overlay driver refuses too: pack it with tar --format=posix")
 	errWhiteout    = errors.New("invalid whiteout")
 	errName        = errors.New("invalid name")
 	errOwner       = errors.New("owner is out of range")
@@ -151,8 +153,10 @@ func (g *ingest) named(parent nodeID, base string, hdr *tar.Header, body io.Read
 			}
 		}
 		return g.directory(old, hdr)
-	case tar.TypeReg, tar.TypeGNUSparse:
+	case tar.TypeReg:
 		return g.file(parent, base, hdr, body)
+	case tar.TypeGNUSparse:
+		return errOldSparse
 	case tar.TypeSymlink:
 		return g.symlink(parent, base, hdr)
 	case tar.TypeLink:

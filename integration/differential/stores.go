@@ -145,10 +145,12 @@ func (s *StoreSide) put(l storedLayer) (*storage.Layer, int64, error) {
 	return s.Store.PutLayer(l.id, l.parent, nil, "", false, nil, bytes.NewReader(l.tar))
 }
 
-// diff reads the layer back, as a push does.
-func (s *StoreSide) diff(l storedLayer) ([]byte, error) {
+func (s *StoreSide) diff(l storedLayer) ([]byte, error) { return s.Diff(l.id) }
+
+// Diff reads a layer back, as a push does.
+func (s *StoreSide) Diff(id string) ([]byte, error) {
 	uncompressed := archive.Uncompressed
-	r, err := s.Store.Diff("", l.id, &storage.DiffOptions{Compression: &uncompressed})
+	r, err := s.Store.Diff("", id, &storage.DiffOptions{Compression: &uncompressed})
 	if err != nil {
 		return nil, err
 	}
