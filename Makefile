@@ -37,7 +37,6 @@ programs: ## podman, buildah, skopeo and both containers-storage CLIs with the d
 	hack/build-programs
 
 demo: ## two real images and a container of each, with --storage-driver=ostree
-	hack/deps
 	hack/demo
 
 bench: ## beside the overlay driver, at most 15 minutes
