@@ -3,6 +3,8 @@ package layers
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync"
 
 	"github.com/ostree-storage/ostree-storage/store"
 	"github.com/ostree-storage/ostree-storage/store/object"
@@ -12,6 +14,9 @@ import (
 // A finisher gives the directories of a complete tree their metadata and stages the tree's metadata objects, bottom-up.
 type finisher struct {
 	*ingest
+	crew crew
+
+	mu       sync.Mutex
 	dirmetas map[metaID]object.Checksum
 	settled  map[metaID]meta // as the filesystem has them
 	loose    *store.Placed   // the whiteouts' object
@@ -25,7 +30,7 @@ func (g *ingest) finish(ctx context.Context) (*Staged, error) {
 	if err != nil {
 		return nil, g.fail("", err)
 	}
-	f := &finisher{ingest: g, dirmetas: make(map[metaID]object.Checksum), settled: make(map[metaID]meta)}
+	f := &finisher{ingest: g, crew: newCrew(), dirmetas: make(map[metaID]object.Checksum), settled: make(map[metaID]meta)}
 	dirmeta, err := f.directory(ctx, rootNode)
 	if err != nil {
 		return nil, err
@@ -46,16 +51,21 @@ func (f *finisher) directory(ctx context.Context, id nodeID) (object.Checksum, e
 	if err != nil {
 		return object.Checksum{}, err
 	}
-	var tree object.DirTree
-	for _, c := range list {
-		if c.dir {
-			dirmeta, err := f.directory(ctx, c.id)
-			if err != nil {
-				return object.Checksum{}, err
-			}
-			tree.Dirs = append(tree.Dirs, object.TreeDir{Name: c.name, Tree: f.tree.inodeOf(c.id).sum, Meta: dirmeta})
-			continue
-		}
+	files := list
+	if i := slices.IndexFunc(list, func(c namedNode) bool { return c.dir }); i >= 0 {
+		files = list[:i]
+	}
+	tree := object.DirTree{Dirs: make([]object.TreeDir, len(list)-len(files))}
+	err = f.crew.each(len(tree.Dirs), func(i int) error {
+		c := list[len(files)+i]
+		dirmeta, err := f.directory(ctx, c.id)
+		tree.Dirs[i] = object.TreeDir{Name: c.name, Tree: f.tree.inodeOf(c.id).sum, Meta: dirmeta}
+		return err
+	})
+	if err != nil {
+		return object.Checksum{}, err
+	}
+	for _, c := range files {
 		sum, ok, err := f.fileObject(c.id)
 		if err != nil {
 			return object.Checksum{}, err
@@ -79,6 +89,8 @@ func (f *finisher) directory(ctx context.Context, id nodeID) (object.Checksum, e
 // fileObject returns the object of an entry that is no directory; specials have none.
 func (f *finisher) fileObject(id nodeID) (object.Checksum, bool, error) {
 	if id == noNode || f.tree.node(id).kind == kindWhiteout {
+		f.mu.Lock()
+		defer f.mu.Unlock()
 		if f.loose == nil {
 			p, err := f.stage.PutLoose(store.File{Header: whiteoutHeader}, nil)
 			if err != nil {
@@ -97,16 +109,9 @@ func (f *finisher) fileObject(id nodeID) (object.Checksum, bool, error) {
 // dressDir gives a directory on disk its metadata and stages its dirmeta.
 func (f *finisher) dressDir(id nodeID) (object.Checksum, error) {
 	n, i := f.tree.node(id), f.tree.inodeOf(id)
-	m, err := f.asStored(i.meta)
+	m, sum, err := f.dirmeta(i.meta)
 	if err != nil {
 		return object.Checksum{}, err
-	}
-	sum, ok := f.dirmetas[i.meta]
-	if !ok {
-		if sum, err = f.stage.PutDirMeta(&object.DirMeta{UID: m.uid, GID: m.gid, Mode: m.mode, Xattrs: m.stored()}); err != nil {
-			return object.Checksum{}, fmt.Errorf("stage the dirmeta: %w", err)
-		}
-		f.dirmetas[i.meta] = sum
 	}
 	d, err := f.dirs.get(id)
 	if err != nil {
@@ -122,6 +127,24 @@ func (f *finisher) dressDir(id nodeID) (object.Checksum, error) {
 		xattrs = append(xattrs, object.Xattr{Name: f.prefix + "opaque", Value: []byte("y")})
 	}
 	return sum, dressOpenDir(d.fd, &disk, xattrs, f.label, i.mtime())
+}
+
+// dirmeta returns a directory's meta as the filesystem has it, and its dirmeta, which is staged.
+func (f *finisher) dirmeta(id metaID) (meta, object.Checksum, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	m, err := f.asStored(id)
+	if err != nil {
+		return m, object.Checksum{}, err
+	}
+	sum, ok := f.dirmetas[id]
+	if !ok {
+		if sum, err = f.stage.PutDirMeta(&object.DirMeta{UID: m.uid, GID: m.gid, Mode: m.mode, Xattrs: m.stored()}); err != nil {
+			return m, sum, fmt.Errorf("stage the dirmeta: %w", err)
+		}
+		f.dirmetas[id] = sum
+	}
+	return m, sum, nil
 }
 
 // asStored returns a meta as the filesystem has it.
@@ -170,10 +193,12 @@ func (f *finisher) publishDir(id nodeID, link func(int, string, store.Placed) er
 	if err != nil {
 		return err
 	}
-	return f.tree.children(id, func(c nodeID) error {
-		if f.tree.node(c).kind != kindDir {
-			return nil
+	var below []nodeID
+	_ = f.tree.children(id, func(c nodeID) error {
+		if f.tree.node(c).kind == kindDir {
+			below = append(below, c)
 		}
-		return f.publishDir(c, link)
+		return nil
 	})
+	return f.crew.each(len(below), func(i int) error { return f.publishDir(below[i], link) })
 }
