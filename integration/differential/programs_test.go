@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -115,11 +116,43 @@ cmp a c; try diff -r /srv/copy/sub /srv/sub
 du -s --apparent-size sub | cut -f1
 `
 
+// churn is what Debian's own tools do to a system: packages made on the spot come,
+// are replaced by others with some files equal, and go. What holds the time of day
+// goes with them.
+const churn = `exec 2>&1
+export DEBIAN_FRONTEND=noninteractive
+mkdir -p /root/build && cd /root/build || exit 1
+make() { # version, content of the files that change
+	rm -rf p; mkdir -p p/DEBIAN p/usr/share/churn/sub p/etc p/var/lib/churn
+	printf 'Package: churn\nVersion: %s\nArchitecture: all\nMaintainer: x <x@example.org>\nDescription: x\n' $1 >p/DEBIAN/control
+	echo /etc/churn.conf >p/DEBIAN/conffiles
+	for n in $(seq 40); do echo "same $n" >p/usr/share/churn/same$n; echo "$2 $n" >p/usr/share/churn/sub/file$n; done
+	echo conf >p/etc/churn.conf; echo state >p/var/lib/churn/state
+	ln p/usr/share/churn/same1 p/usr/share/churn/hard; ln -s same1 p/usr/share/churn/soft
+	find p -exec touch -h -d @1600000000 {} +
+	dpkg-deb --root-owner-group -b p churn_$1.deb >/dev/null
+}
+make 1 old; make 2 new
+dpkg --force-unsafe-io -i churn_1.deb | grep -v "^(Reading"; echo "= $?"
+echo changed >/etc/churn.conf
+apt-get -qq -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold -o Dpkg::Options::=--force-unsafe-io install /root/build/churn_2.deb >/dev/null; echo "= $? apt"
+dpkg --verify churn; echo "= $? verify"
+find /usr/share/churn -type f -links +1 | sort; cat /etc/churn.conf /usr/share/churn/sub/file7
+dpkg --force-depends --purge attr >/dev/null; echo "= $? purge"
+[ ! -e /usr/bin/attr ] || echo attr is left
+dpkg-divert --rename --divert /usr/bin/rsync.real --add /usr/bin/rsync; echo "= $? divert"
+dpkg --audit; dpkg -l | md5sum; apt-mark showmanual | sort | md5sum
+rm -rf /root/build /var/log/dpkg.log /var/log/apt/* /var/log/alternatives.log /var/cache/apt/*.bin /var/lib/apt/extended_states
+`
+
 func TestProgramsInARoot(t *testing.T) {
 	root := debian(t)
 	each(t, func(t *testing.T, dir string) {
 		p := opened(t, dir)
 		prepare(t, p, root)
+		if slices.Contains(kinds(), filepath.Base(dir)) {
+			packages(t, p)
+		}
 		var outs []string
 		for _, s := range []*differential.Side{p.Oracle, p.Ours} {
 			outs = append(outs, inContainer(t, s, "inode", func(root string) string { return chroot(t, root, inode) }))
@@ -140,6 +173,54 @@ func TestProgramsInARoot(t *testing.T) {
 			t.Errorf("the script did not run:\n%s", outs[0])
 		}
 	})
+}
+
+// packages runs the churn in a container of each driver, and compares what it said,
+// the roots after it, and the changes.
+func packages(t *testing.T, p *differential.Pair) {
+	t.Helper()
+	began := time.Now().Add(-time.Second)
+	var outs []string
+	var trees []*differential.Tree
+	var changes [][]string
+	for _, s := range []*differential.Side{p.Oracle, p.Ours} {
+		if err := s.Driver.CreateReadWrite("packages", "jobs", &graphdriver.CreateOpts{}); err != nil {
+			t.Fatal(err)
+		}
+		err := s.Mounted("packages", func(root string) error {
+			outs = append(outs, chroot(t, root, churn))
+			tree, err := differential.Walk(root)
+			trees = append(trees, tree)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := s.Changes("packages", "jobs")
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(list)
+		changes = append(changes, list)
+		if err := s.Driver.Remove("packages"); err != nil {
+			t.Error(err)
+		}
+	}
+	if outs[0] != outs[1] {
+		t.Errorf("dpkg and apt saw differences: %s", firstLine(outs[0], outs[1]))
+	}
+	if strings.Count(outs[0], "= 0") != 5 || !strings.Contains(outs[0], "changed\nnew 7\n") {
+		t.Errorf("the packages did not come and go:\n%s", outs[0])
+	}
+	if !slices.Equal(changes[0], changes[1]) || len(changes[0]) < 100 {
+		t.Errorf("changes after dpkg and apt: %d lines, with ours %d: %s", len(changes[0]), len(changes[1]),
+			firstLine(strings.Join(changes[0], "\n"), strings.Join(changes[1], "\n")))
+	}
+	// Directories that the two layers do not list, and what the run itself wrote.
+	rules := differential.Rules{Implied: map[string]bool{".": true, "srv": true, "srv/sub": true, "etc": true, "etc/cron.d": true, "etc/logrotate.d": true, "var": true, "var/log": true}, Started: began}
+	if diffs := differential.Compare(trees[0], trees[1], rules); len(diffs) > 0 {
+		t.Errorf("after dpkg and apt:\n%s", format(diffs))
+	}
 }
 
 // firstLine shows the first line in which two outputs differ.
