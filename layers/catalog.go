@@ -186,7 +186,7 @@ func (c *Catalog) Options() Options { return c.o }
 // Exists reports whether there is a layer of that id.
 func (c *Catalog) Exists(id string) bool {
 	var st unix.Stat_t
-	return checkLayerID(id) == nil && unix.Fstatat(int(c.layers.Fd()), id+"/"+recordName, &st, 0) == nil
+	return checkLayerID(id) == nil && unix.Fstatat(int(c.layers.Fd()), id+"/"+recordName, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Size > 0
 }
 
 // IDs lists the layers of this home in no order, what a crash left of one included: whatever is listed can be removed.

@@ -88,8 +88,15 @@ const firstLine = 1 << 10
 // readRecord reads the record of a layer in the directory layers.
 func readRecord(layers int, id string, ancestors bool) (*Layer, error) {
 	fd, err := retryEINTR(func() (int, error) {
-		return unix.Openat(layers, id+"/"+recordName, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		return unix.Openat(layers, id+"/"+recordName, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	})
+	if err == unix.ELOOP {
+		b, err := readLinks(layers, id+"/"+recordName)
+		if err != nil {
+			return nil, err
+		}
+		return decodeRecord(id, b, ancestors)
+	}
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: recordName, Err: err}
 	}
@@ -98,6 +105,9 @@ func readRecord(layers int, id string, ancestors bool) (*Layer, error) {
 	n, err := retryEINTR(func() (int, error) { return unix.Read(fd, b) })
 	if err != nil {
 		return nil, err
+	}
+	if n == 0 {
+		return nil, &os.PathError{Op: "read", Path: recordName, Err: unix.ENOENT} // a power cut came before its bytes
 	}
 	b = b[:n]
 	if ancestors && n == firstLine {
@@ -123,17 +133,24 @@ func readAll(fd int) ([]byte, error) {
 	}
 }
 
-// writeRecord replaces the record of a layer at once.
+// writeRecord replaces the record of a layer at once. That of a layer with content is a file, which the sync that follows makes
+// durable; nothing waits for the disk while a container is made, and so its record is one that cannot be torn.
 func writeRecord(dir string, l *Layer) error {
 	b, err := encodeRecord(l)
 	if err != nil {
 		return err
 	}
+	if !l.Applied() {
+		return writeLinks(filepath.Join(dir, recordName), b)
+	}
 	tmp := filepath.Join(dir, recordTmp)
 	if err := os.WriteFile(tmp, b, 0o600); err != nil {
 		return err
 	}
-	return os.Rename(tmp, filepath.Join(dir, recordName))
+	if err := os.Rename(tmp, filepath.Join(dir, recordName)); err != nil {
+		return err
+	}
+	return removeLinks(filepath.Join(dir, recordName), len(b))
 }
 
 // A version is what the file `version` says about a home.
