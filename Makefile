@@ -4,7 +4,7 @@ export GOFLAGS ?= -mod=mod -tags=containers_image_openpgp,exclude_graphdriver_bt
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 LEGACY = plugin/legacy
 
-.PHONY: build test race check upstream demo bench soak fuzz vectors fixtures programs clean
+.PHONY: build test test-rooms test-legacy race check upstream demo bench soak fuzz vectors fixtures programs clean
 
 build: ## every package, and build/bin/storagectl
 	go build ./...
@@ -14,8 +14,13 @@ build: ## every package, and build/bin/storagectl
 test: ## everything that CI checks, in under ten minutes once the programs are built
 	hack/deps
 	$(MAKE) build check programs
-	go test -timeout 40m ./...
-	cd $(LEGACY) && go test -timeout 10m ./...
+	$(MAKE) -j2 test-rooms test-legacy
+
+test-rooms: # what takes longest begins first; it waits more than it computes, so that there is room beside it
+	go test -p 3 -timeout 40m ./integration ./...
+
+test-legacy:
+	cd $(LEGACY) && go test -timeout 20m ./...
 
 race: ## the rooms that have goroutines, under the race detector (needs gcc)
 	CGO_ENABLED=1 go test -race -short -timeout 15m ./store/... ./layers/... ./internal/... ./driver/...

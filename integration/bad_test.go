@@ -46,7 +46,7 @@ func TestBadLayer(t *testing.T) {
 		words []string
 	}{
 		"truncated in a file":   {whole[:len(whole)/2], []string{"usr/second", "unexpected EOF"}},
-		"truncated in a header": {whole[:1024+512+100], nil},
+		"truncated in a header": {whole[:1024+512+100], []string{"unexpected EOF"}},
 		"garbage":               {bytes.Repeat([]byte("no tar at all, "), 5000), []string{"invalid tar header"}},
 		"garbage after a file":  {append(bytes.Clone(whole[:2560]), bytes.Repeat([]byte("x"), 4096)...), []string{"usr/second"}},
 		"no parent directory":   {makeTar(t, entry{"file", "x"}, entry{"file/below", "y"}), []string{"file/below"}},

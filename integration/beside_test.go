@@ -169,12 +169,21 @@ func TestForeignCommits(t *testing.T) {
 	tree := filepath.Join(s.Dir, "host")
 	writeFile(t, filepath.Join(tree, "etc", "host"), "mine\n")
 	programs.Must(t, "ostree", "commit", "--repo="+s.Repo(), "-b", "host/os", tree)
+	// A commit of another repository comes in by pull-local, beside the layers.
+	other := filepath.Join(s.Dir, "other")
+	programs.Must(t, "ostree", "init", "--repo="+other, "--mode=bare")
+	writeFile(t, filepath.Join(tree, "etc", "other"), "theirs\n")
+	programs.Must(t, "ostree", "commit", "--repo="+other, "-b", "host/other", tree)
+	programs.Must(t, "ostree", "pull-local", "--repo="+s.Repo(), other, "host/other")
 	pull(t, s, podman, web)
 	programs.Must(t, "ostree", "prune", "--repo="+s.Repo(), "--refs-only")
 	s.Container(podman, web.ID, "test -e /usr/sbin/nginx")
 	s.Run(podman, "rmi", "--all", "--force")
 	if out := programs.Must(t, "ostree", "cat", "--repo="+s.Repo(), "host/os", "/etc/host"); out != "mine\n" {
 		t.Errorf("the host's file is %q", out)
+	}
+	if out := programs.Must(t, "ostree", "cat", "--repo="+s.Repo(), "host/other", "/etc/other"); out != "theirs\n" {
+		t.Errorf("the other repository's file is %q", out)
 	}
 	programs.Must(t, "ostree", "prune", "--repo="+s.Repo(), "--refs-only")
 	pull(t, s, podman, web)

@@ -1,9 +1,11 @@
 package integration_test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +14,17 @@ import (
 	"github.com/ostree-storage/ostree-storage/integration/internal/programs"
 	"github.com/ostree-storage/ostree-storage/internal/testfs"
 )
+
+// TestMain runs more tests at a time than there are processors: most wait for disks, and for programs that sleep.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == fmt.Sprint(runtime.GOMAXPROCS(0)) {
+		if err := f.Value.Set(fmt.Sprint(2*runtime.GOMAXPROCS(0) + 1)); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
 
 // newStore makes a store on an ext4 filesystem of its own.
 func newStore(t *testing.T, driver string) *programs.Store {

@@ -32,6 +32,7 @@ func buildStoragectl(root, path string) error {
 
 // A big image's pin takes directories and the files that have inodes of their own; no object is written again.
 func TestPinSpace(t *testing.T) {
+	t.Parallel()
 	podman, set := programs.Find(t, "podman"), fixtures.Require(t)
 	path, err := storagectl()
 	if err != nil {
@@ -88,6 +89,7 @@ func (p *pinned) alivePython() {
 
 // An image that is built on the pinned one after a wipe stands on its layers; unpinning leaves it whole.
 func TestUnpinLeavesChildren(t *testing.T) {
+	t.Parallel()
 	podman, buildah, set := programs.Find(t, "podman"), programs.Find(t, "buildah"), fixtures.Require(t)
 	p := newPinned(t, podman, set, filepath.Join(testfs.Mount(t, "ext4"), "store"))
 	programs.Must(t, "rm", "-rf", p.s.Root, p.s.RunRoot)
@@ -133,6 +135,7 @@ func TestUnpinLeavesChildren(t *testing.T) {
 
 // The pinned store never makes a program fail: absent, unreadable, of a later format.
 func TestPinnedStoreHidden(t *testing.T) {
+	t.Parallel()
 	podman, set := programs.Find(t, "podman"), fixtures.Require(t)
 	p := newPinned(t, podman, set, filepath.Join(testfs.Mount(t, "ext4"), "store"))
 	version := filepath.Join(p.store, "ostree", "version")
@@ -162,6 +165,7 @@ func TestPinnedStoreHidden(t *testing.T) {
 
 // A pin that is killed at any moment leaves what was pinned before, can be done again, and needs no repair.
 func TestPinKilled(t *testing.T) {
+	t.Parallel()
 	podman, set := programs.Find(t, "podman"), fixtures.Require(t)
 	p := newPinned(t, podman, set, filepath.Join(testfs.Mount(t, "ext4"), "store"))
 	p.other = set.Need(t, "node")

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/ostree-storage/ostree-storage/integration/fixtures"
@@ -103,6 +104,7 @@ var notHere = []string{
 // TestPinsSurvive runs every removal path with the pinned image in the read-write store as well and without, before and after a container
 // of it ran.
 func TestPinsSurvive(t *testing.T) {
+	t.Parallel()
 	podman, set := programs.Find(t, "podman"), fixtures.Require(t)
 	dir := testfs.Mount(t, "ext4")
 	paths, left := slices.Clone(removals), slices.Clone(notHere)
@@ -117,36 +119,25 @@ func TestPinsSurvive(t *testing.T) {
 				"--storage-driver", "ostree", "--storage-opt", "pinned_store=" + p.store}, args...)...)
 		}})
 	}
-	run := 0
-	for n, r := range paths {
-		cases := 0
-		place := 4 * n // podman takes no long runroot
-		for _, tagged := range []bool{true, false} {
-			for _, ran := range []bool{false, true} {
-				name := fmt.Sprintf("%s/tagged=%v/ran=%v", strings.ReplaceAll(r.name, "/", "_"), tagged, ran)
-				place++
-				t.Run(name, func(t *testing.T) {
-					program := programs.Find(t, r.program)
-					p := newPinned(t, podman, set, filepath.Join(dir, fmt.Sprint(place)))
-					if ran {
-						p.s.Run(podman, "run", "--name=ran", "--network=none", p.image.Ref(), "/bin/busybox", "true")
-					}
-					if !tagged {
-						p.s.Run(podman, "rmi", "-f", p.image.ID)
-						if ran {
-							p.s.Run(podman, "run", "--name=ran", "--network=none", p.image.Ref(), "/bin/busybox", "true")
-						}
-					}
-					r.run(t, p, program)
-					p.alive()
-					if r.all {
-						p.onlyPinned()
-					}
-					cases++
+	ended := map[string]*atomic.Int32{} // by the removal's name: how many of its cases came to their end
+	t.Run("paths", func(t *testing.T) {
+		for n, r := range paths {
+			count := new(atomic.Int32)
+			ended[r.name] = count
+			for i := range 4 {
+				tagged, used := i < 2, i%2 == 1
+				t.Run(fmt.Sprintf("%s/tagged=%v/ran=%v", strings.ReplaceAll(r.name, "/", "_"), tagged, used), func(t *testing.T) {
+					t.Parallel()
+					p := newPinned(t, podman, set, filepath.Join(dir, fmt.Sprint(4*n+i))) // podman takes no long runroot
+					survives(t, p, r, tagged, used)
+					count.Add(1)
 				})
 			}
 		}
-		if cases == 4 {
+	})
+	run := 0
+	for _, r := range paths {
+		if ended[r.name].Load() == 4 {
 			run++
 		} else if !t.Failed() {
 			left = append(left, r.name+" (skipped)")
@@ -154,6 +145,30 @@ func TestPinsSurvive(t *testing.T) {
 	}
 	slices.Sort(left)
 	t.Logf("%d run, %d not run: %s", run, len(left), strings.Join(left, "; "))
+}
+
+// survives runs one removal on a store where the pinned image is in the read-write store as well or not, and has been run from there
+// or not.
+func survives(t *testing.T, p *pinned, r removal, tagged, used bool) {
+	t.Helper()
+	program := programs.Find(t, r.program)
+	use := func() {
+		p.s.Run(p.podman, "run", "--name=ran", "--network=none", p.image.Ref(), "/bin/busybox", "true")
+	}
+	if used {
+		use()
+	}
+	if !tagged {
+		p.s.Run(p.podman, "rmi", "-f", p.image.ID)
+		if used {
+			use()
+		}
+	}
+	r.run(t, p, program)
+	p.alive()
+	if r.all {
+		p.onlyPinned()
+	}
 }
 
 // storagectl builds the command once.

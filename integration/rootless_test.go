@@ -52,6 +52,7 @@ RUN rm /usr/share/doc/only && setcap cap_net_raw+ep /usr/bin/perl
 
 // An ordinary user loads, runs, builds, commits, saves and removes.
 func TestRootless(t *testing.T) {
+	t.Parallel()
 	s, set := rootless(t, "ext4", "ostree")
 	image := set.Need(t, "full")
 	s.Write("ostree-driver.conf", "pinned_store = \"none\"\nlinks = \"shared\"\n")
@@ -112,8 +113,10 @@ func TestRootless(t *testing.T) {
 
 // What a rootless root sees is what overlay shows it, on each filesystem.
 func TestRootlessAsOverlay(t *testing.T) {
+	t.Parallel()
 	for _, kind := range testfs.Kinds {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			podman, set := programs.Find(t, "podman"), fixtures.Require(t)
 			name := "busybox"
 			if kind == "ext4" && !testing.Short() {
@@ -142,6 +145,7 @@ func TestRootlessAsOverlay(t *testing.T) {
 
 // A user's pinned store outlives the removal of all images.
 func TestRootlessPinned(t *testing.T) {
+	t.Parallel()
 	s, set := rootless(t, "ext4", "ostree")
 	image := set.Need(t, "busybox")
 	archive := filepath.Join(s.Home, "image.tar")
@@ -166,6 +170,7 @@ func TestRootlessPinned(t *testing.T) {
 
 // Nobody else gets at a user's or at root's store, whatever permissions are above it.
 func TestStoresAreClosed(t *testing.T) {
+	t.Parallel()
 	s, set := rootless(t, "ext4", "ostree")
 	load(t, s, set.Need(t, "busybox"))
 	var reached []string
@@ -193,6 +198,7 @@ func TestStoresAreClosed(t *testing.T) {
 
 // What a user namespace cannot do is refused with a reason, at once, and leaves no store behind that some other setting would have.
 func TestRootlessRefusals(t *testing.T) {
+	t.Parallel()
 	s, set := rootless(t, "ext4", "ostree")
 	podman := programs.Find(t, "podman")
 	for settings, words := range map[string][]string{

@@ -16,6 +16,7 @@ func TestContainersStorage(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"containers-storage", "containers-storage-legacy"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			cli, set := programs.Find(t, name), fixtures.Require(t)
 			ours, overlay := twoStores(t)
 			image := set.Need(t, "web")

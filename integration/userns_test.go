@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -74,6 +75,7 @@ func mountsBelow(t *testing.T, dir string) []string {
 
 // 20 containers with 20 maps run from one image, and none has a copy of it.
 func TestPodmanUserNamespaces(t *testing.T) {
+	t.Parallel()
 	podman, set := programs.Find(t, "podman"), fixtures.Require(t)
 	s := sharedStore(t)
 	image := set.Need(t, "web")
@@ -153,6 +155,7 @@ func removeKilled(t *testing.T, s *programs.Store, podman programs.Program) {
 
 // A killed podman or conmon leaves nothing that the next podman does not put right.
 func TestPodmanUserNamespaceKilled(t *testing.T) {
+	t.Parallel()
 	podman, set := programs.Find(t, "podman"), fixtures.Require(t)
 	s := sharedStore(t)
 	image := set.Need(t, "web")
@@ -187,8 +190,17 @@ func TestPodmanUserNamespaceKilled(t *testing.T) {
 	if left := mountsBelow(t, s.Root); len(left) != 0 {
 		t.Errorf("left mounted: %v", left)
 	}
-	if layers, err := os.ReadDir(filepath.Join(s.Home(), "layers")); err != nil || len(layers) != len(image.Layers) {
+	// A podman that is killed after containers/storage wrote down the layer, and before it did the container, leaves the layer,
+	// whatever the driver. What the driver has must be in that list.
+	layers, err := os.ReadDir(filepath.Join(s.Home(), "layers"))
+	if err != nil || len(layers) < len(image.Layers) || len(layers) > len(image.Layers)+6 {
 		t.Errorf("%d layers are left, the image has %d: %v", len(layers), len(image.Layers), err)
+	}
+	known := s.Records()
+	for _, l := range layers {
+		if !slices.Contains(known, l.Name()) {
+			t.Errorf("layer %s is left, of which containers/storage does not know", l.Name())
+		}
 	}
 	s.Container(podman, image.ID, "true")
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 )
@@ -18,6 +19,11 @@ type User struct {
 	ID   int
 }
 
+var accounts struct {
+	sync.Mutex
+	made int // by this process
+}
+
 // NewUser makes an account, or skips the test where there are no subordinate ids to be had.
 func NewUser(t testing.TB) User {
 	t.Helper()
@@ -26,9 +32,16 @@ func NewUser(t testing.TB) User {
 			t.Skipf("no ordinary user to test with: %v", err)
 		}
 	}
-	u := User{Name: fmt.Sprintf("ostree-test-%d", os.Getpid())}
+	accounts.Lock() // the programs below wait for each other in vain
+	defer accounts.Unlock()
+	accounts.made++
+	u := User{Name: fmt.Sprintf("ostree-test-%d-%d", os.Getpid(), accounts.made)}
 	Must(t, "useradd", "--home-dir", "/nonexistent", "--no-create-home", "--shell", "/bin/sh", u.Name)
-	t.Cleanup(func() { exec.Command("userdel", "--force", u.Name).Run() })
+	t.Cleanup(func() {
+		accounts.Lock()
+		defer accounts.Unlock()
+		exec.Command("userdel", "--force", u.Name).Run()
+	})
 	account, err := user.Lookup(u.Name)
 	if err != nil {
 		t.Fatal(err)

@@ -165,13 +165,33 @@ type layerRecord struct {
 	DiffID string `json:"diff-digest"`
 }
 
+// Records lists the ids of all layers that containers/storage knows.
+func (s *Store) Records() []string {
+	s.t.Helper()
+	var ids []string
+	for _, r := range s.records() {
+		ids = append(ids, r.ID)
+	}
+	return ids
+}
+
 // Layers reads containers/storage's own list of the layers that hold an applied diff: ID to DiffID.
 func (s *Store) Layers() map[string]string {
 	s.t.Helper()
 	layers := map[string]string{}
+	for _, r := range s.records() {
+		if r.DiffID != "" {
+			layers[r.ID] = r.DiffID
+		}
+	}
+	return layers
+}
+
+func (s *Store) records() []layerRecord {
+	s.t.Helper()
 	text, err := os.ReadFile(filepath.Join(s.Root, s.Driver+"-layers", "layers.json"))
 	if os.IsNotExist(err) {
-		return layers
+		return nil
 	}
 	if err != nil {
 		s.t.Fatal(err)
@@ -180,10 +200,5 @@ func (s *Store) Layers() map[string]string {
 	if err := json.Unmarshal(text, &records); err != nil {
 		s.t.Fatalf("read layers.json: %v", err)
 	}
-	for _, r := range records {
-		if r.DiffID != "" {
-			layers[r.ID] = r.DiffID
-		}
-	}
-	return layers
+	return records
 }
