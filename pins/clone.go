@@ -91,7 +91,6 @@ func (s *Store) copyLayers(ctx context.Context, main storage.Store, list []*stor
 		}
 	}
 	for n, l := range list {
-		s.o.Message(fmt.Sprintf("layer %d of %d: %s", n+1, len(list), short(l.ID)))
 		cloned, err := c.clone(ctx, l)
 		if err != nil {
 			return fmt.Errorf("copy layer %s: %w", short(l.ID), err)
@@ -102,6 +101,7 @@ func (s *Store) copyLayers(ctx context.Context, main storage.Store, list []*stor
 		if err := c.flush(); err != nil { // its parent has to be known
 			return err
 		}
+		s.o.Message(fmt.Sprintf("layer %d of %d is copied: %s", n+1, len(list), short(l.ID)))
 		if err := s.copyLayer(main, l); err != nil {
 			return fmt.Errorf("copy layer %s: %w", short(l.ID), err)
 		}

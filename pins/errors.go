@@ -13,6 +13,10 @@ var (
 	ErrRefused = errors.New("refused")
 	// ErrDamaged is for an image whose layers or records are not what their digests say.
 	ErrDamaged = errors.New("damaged")
+	// ErrBusy is for a pinned store that another process has open to change it.
+	ErrBusy = errors.New("busy")
+	// ErrReadOnly is for a pinned store that this user or this filesystem lets only be read.
+	ErrReadOnly = errors.New("can only be read")
 	// ErrNoStore is for a pinned store that does not exist.
 	ErrNoStore = errors.New("there is no pinned store")
 )

@@ -64,7 +64,7 @@ func checkPlace(pinned, graphroot, runroot string) error {
 		return fmt.Errorf("the pinned store %s is no directory: %w", pinned, ErrRefused)
 	}
 	if uid := os.Geteuid(); int(st.Uid) != uid {
-		return fmt.Errorf("the pinned store %s belongs to user %d, and this is user %d: %w", pinned, st.Uid, uid, ErrRefused)
+		return fmt.Errorf("the pinned store %s belongs to user %d, and this is user %d: %w: %w", pinned, st.Uid, uid, ErrRefused, ErrReadOnly)
 	}
 	return nil
 }

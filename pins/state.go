@@ -24,7 +24,7 @@ func (s *Store) state(n *needs) (*state, error) {
 		return nil, fmt.Errorf("list the layers of the pinned store: %w", err)
 	}
 	for _, l := range all {
-		if !l.ReadOnly {
+		if s.has(l.ReadOnly) {
 			st.layers[l.ID] = l
 		}
 	}
@@ -33,7 +33,7 @@ func (s *Store) state(n *needs) (*state, error) {
 		return nil, fmt.Errorf("list the images of the pinned store: %w", err)
 	}
 	for _, i := range images {
-		if !i.ReadOnly {
+		if s.has(i.ReadOnly) {
 			st.images = append(st.images, i)
 		}
 	}
@@ -147,6 +147,23 @@ func (s *Store) List() ([]Listed, error) {
 		out = append(out, Listed{Pin: p, Names: append([]string{}, i.Names...), Missing: !ok, Unnamed: unnamed[p.Image], Expired: p.Expired(now)})
 	}
 	return out, nil
+}
+
+// Collectable lists the layers that Collect would remove. The error matches ErrRefused if a registered graphroot cannot be read.
+func (s *Store) Collectable() ([]string, error) {
+	n, err := readNeeds(s.o.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer n.release()
+	if err := s.refuseUnreadable(n, nil); err != nil {
+		return nil, err
+	}
+	st, err := s.state(n)
+	if err != nil {
+		return nil, err
+	}
+	return st.loose(nil), nil
 }
 
 // Held lists the layers of no pinned image.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"go.podman.io/storage"
 	"go.podman.io/storage/types"
@@ -27,6 +28,7 @@ type Options struct {
 	Unread      bool                    // pin without reading files to compare them with their checksums
 	Message     func(string)            // gets what is to be said before and during long work; may be nil
 	Progress    func(done, total int64) // gets how many entries of an image's layers are done; may be nil
+	Wait        time.Duration           // how long to wait for another process that has the pinned store open
 }
 
 // A Store is the pinned store, opened to be written. Only one process has it open so at a time.
@@ -35,36 +37,34 @@ type Store struct {
 	lock *os.File
 	own  storage.Store // the pinned store as containers/storage sees it
 	main storage.Store // opened by the first that needs it
+	view string        // of a store that is only read: the directory of the empty store that shows it
 }
 
 // Open opens the pinned store; with create it is made if it does not exist. Otherwise the error matches ErrNoStore then. It waits for
-// another process that has it open. The caller must call Close.
+// another process that has it open, and then fails with ErrBusy. Of a store that may only be read the error matches ErrReadOnly. The
+// caller must call Close.
 func Open(o Options, create bool) (_ *Store, err error) {
-	if o.Message == nil {
-		o.Message = func(string) {}
-	}
+	s := &Store{o: o.filled()}
 	if err := checkPlace(o.Path, o.Main.GraphRoot, o.Main.RunRoot); err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(filepath.Join(o.Path, driverName+"-images")); errors.Is(err, fs.ErrNotExist) {
-		if !create {
-			return nil, fmt.Errorf("%w at %s: nothing is pinned", ErrNoStore, o.Path)
-		}
+	if err := s.exists(); errors.Is(err, ErrNoStore) && create {
 		if err := os.MkdirAll(o.Path, 0o700); err != nil {
-			return nil, fmt.Errorf("make the pinned store: %w", err)
+			return nil, fmt.Errorf("make the pinned store: %w", readOnly(err))
 		}
+	} else if err != nil {
+		return nil, err
 	}
-	s := &Store{o: o}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if s.lock, err = lockFile(filepath.Join(o.Path, "pins.lock"), o.Message); err != nil {
-		return nil, fmt.Errorf("lock the pinned store: %w", err)
+	if s.lock, err = lockFile(filepath.Join(o.Path, "pins.lock"), s.o); err != nil {
+		return nil, fmt.Errorf("lock the pinned store %s: %w", o.Path, readOnly(err))
 	}
 	if s.own, err = storage.GetStore(s.ownOptions()); err != nil {
-		return nil, fmt.Errorf("open the pinned store %s: %w", o.Path, err)
+		return nil, fmt.Errorf("open the pinned store %s: %w", o.Path, readOnly(err))
 	}
 	// The layer store makes its files when it is first used, and the driver hides a store without them.
 	if _, err := s.own.Layers(); err != nil {
@@ -73,24 +73,60 @@ func Open(o Options, create bool) (_ *Store, err error) {
 	return s, nil
 }
 
+// exists tells if there is a pinned store.
+func (s *Store) exists() error {
+	_, err := os.Stat(filepath.Join(s.o.Path, driverName+"-images"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w at %s: nothing is pinned", ErrNoStore, s.o.Path)
+	}
+	if err != nil {
+		return fmt.Errorf("open the pinned store: %w", readOnly(err))
+	}
+	return nil
+}
+
+func (o Options) filled() Options {
+	if o.Message == nil {
+		o.Message = func(string) {}
+	}
+	return o
+}
+
+// readOnly makes an error of what may only be read, or not even that, match ErrReadOnly.
+func readOnly(err error) error {
+	if errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w: %w", ErrReadOnly, err)
+	}
+	return err
+}
+
 // lockFile takes the lock, and says so if it has to wait for it.
-func lockFile(path string, message func(string)) (*os.File, error) {
+func lockFile(path string, o Options) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	err = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart})
-	if errors.Is(err, unix.EAGAIN) {
-		message("waiting for another process that has the pinned store open")
+	until := time.Now().Add(o.Wait)
+	for said := false; ; time.Sleep(lockPause) {
+		err = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart})
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
+			return nil, errors.Join(err, f.Close())
+		}
+		if time.Now().After(until) {
+			return nil, errors.Join(fmt.Errorf("another process has it open: %w", ErrBusy), f.Close())
+		}
+		if !said {
+			o.Message("waiting for another process that has the pinned store open")
+			said = true
+		}
 	}
-	for errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
-		err = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart})
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
 }
+
+// lockPause is how long to wait between two looks at the lock.
+const lockPause = 20 * time.Millisecond
 
 // Close closes both stores.
 func (s *Store) Close() error {
@@ -106,6 +142,9 @@ func (s *Store) Close() error {
 	}
 	if s.lock != nil {
 		errs = append(errs, s.lock.Close())
+	}
+	if s.view != "" {
+		errs = append(errs, os.RemoveAll(s.view))
 	}
 	return errors.Join(errs...)
 }

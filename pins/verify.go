@@ -103,6 +103,9 @@ func (s *Store) check(quick bool) (storage.CheckReport, error) {
 	if err != nil {
 		return report, fmt.Errorf("check the pinned store: %w", err)
 	}
+	if s.view != "" {
+		report.Images, report.Layers = report.ROImages, report.ROLayers
+	}
 	return report, nil
 }
 

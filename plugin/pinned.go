@@ -15,3 +15,9 @@ func PinnedStore(graphroot, runroot string, options []string) (string, error) {
 	}
 	return driver.PinnedStore(s.PinnedStore, graphroot, runroot), nil
 }
+
+// SharedTimes tells if the option mtime=shared holds, with the same options.
+func SharedTimes(options []string) (bool, error) {
+	s, err := driver.LoadSettings(driver.Options{Settings: options, Rootless: unshare.IsRootless()})
+	return s.SharedTimes, err
+}

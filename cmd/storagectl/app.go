@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 	"go.podman.io/storage"
@@ -17,6 +19,8 @@ type app struct {
 	storageOpts   []string
 	format        string // table or json
 	progress      string // auto, none or json
+	lockTimeout   time.Duration
+	withoutPins   bool // the pinned store was open to be changed: containers/storage does not let one process have it as a read-only one too
 	out, errOut   io.Writer
 	answered      bool // a document was printed
 	code          int  // exit code of a run without an error
@@ -36,6 +40,9 @@ func run(args []string, out, errOut io.Writer) int {
 	err := errors.Join(root.Execute(), a.close())
 	if err == nil {
 		return a.code
+	}
+	if i := slices.Index(args, "--format"); slices.Contains(args, "--format=json") || i >= 0 && i+1 < len(args) && args[i+1] == "json" {
+		a.format = "json" // cobra reads no flags of a command that it does not know
 	}
 	return a.fail(err)
 }
@@ -68,7 +75,8 @@ Exit codes: 0 fine, 1 error, 2 damage found, 3 repaired, 4 refused, 5 no space, 
 	flags.StringVar(&a.runroot, "runroot", "", "runroot (default: as storage.conf says)")
 	flags.StringArrayVar(&a.storageOpts, "storage-opt", nil, "an option of the driver, as key=value; may be repeated")
 	flags.StringVar(&a.format, "format", "table", "how to answer: table or json")
-	flags.StringVar(&a.progress, "progress", "auto", "progress of long work on standard error: auto, none or json")
+	flags.StringVar(&a.progress, "progress", "auto", "progress of long work on standard error: auto (a bar on a terminal), none or json")
+	flags.DurationVar(&a.lockTimeout, "lock-timeout", time.Minute, "how long to wait for another process that changes the pinned store")
 	root.AddCommand(
 		a.statusCommand(), a.imagesCommand(), a.layersCommand(), a.duCommand(),
 		a.lsCommand(), a.catCommand(), a.showCommand(), a.logCommand(), a.diffCommand(),

@@ -83,8 +83,10 @@ func (a *app) du(args []string, by string) error {
 	if !slices.Contains([]string{"image", "layer", "directory", "owner"}, by) {
 		return advise(fmt.Errorf("--by %s: use image, layer, directory or owner", by), "storagectl du --help")
 	}
-	if gone, err := a.nothing(); gone && len(args) == 0 || err != nil {
-		if err == nil {
+	if gone, err := a.nothing(); gone || err != nil {
+		if gone && len(args) > 0 {
+			err = a.noStore()
+		} else if err == nil {
 			err = a.answer(duAnswer{Images: []string{}, By: by, Parts: []part{}, Common: [][]int64{}}, duHeading(by), nil)
 		}
 		return err

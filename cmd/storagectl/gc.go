@@ -4,17 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ostree-storage/ostree-storage/layers"
+	"github.com/ostree-storage/ostree-storage/pins"
 	"github.com/ostree-storage/ostree-storage/store"
 )
 
 type gcAnswer struct {
 	DryRun  bool     `json:"dry_run"`
 	Layers  []string `json:"layers"`
+	Pinned  []string `json:"pinned_layers"`
+	Note    string   `json:"note,omitempty"`
 	Objects int64    `json:"objects"`
 	Lanes   int64    `json:"lanes"`
 	Bytes   int64    `json:"bytes"`
@@ -26,7 +28,8 @@ func (a *app) gcCommand() *cobra.Command {
 		Use:   "gc",
 		Short: "Remove what nothing needs",
 		Long: `Removes layers that no record of containers/storage names, objects that no ref reaches, lanes that no tree uses, and what
-dead processes left behind, in the pinned store as well. No image, container or foreign ref loses anything. BYTES are the blocks of inodes that went.`,
+dead processes left behind; in the pinned store, layers of no pin that no registered graphroot needs. No image, container, pin or
+foreign ref loses anything. BYTES are the blocks of inodes that went.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return a.gc(dry) },
 	}
@@ -35,9 +38,13 @@ dead processes left behind, in the pinned store as well. No image, container or 
 }
 
 func (a *app) gc(dry bool) error {
-	v := gcAnswer{DryRun: dry, Layers: []string{}}
+	v := gcAnswer{DryRun: dry, Layers: []string{}, Pinned: []string{}}
 	_, exists, err := a.graphroot()
 	if err != nil {
+		return err
+	}
+	// First, since one process cannot have the pinned store open in two ways.
+	if err := a.collectPinned(&v); err != nil {
 		return err
 	}
 	if exists {
@@ -49,8 +56,56 @@ func (a *app) gc(dry bool) error {
 	if dry {
 		removed = "Would remove"
 	}
-	return a.answer(v, "", []string{fmt.Sprintf("%s %s, %s, %s: %s", removed, count(len(v.Layers), "layer"),
-		count(int(v.Objects), "object"), count(int(v.Lanes), "lane"), size(v.Bytes))})
+	rows := []string{fmt.Sprintf("%s %s, %s, %s: %s", removed, count(len(v.Layers), "layer"),
+		count(int(v.Objects), "object"), count(int(v.Lanes), "lane"), size(v.Bytes))}
+	if len(v.Pinned) > 0 {
+		rows = append(rows, fmt.Sprintf("%s %s of the pinned store", removed, count(len(v.Pinned), "layer")))
+	}
+	if v.Note != "" {
+		rows = append(rows, v.Note)
+	}
+	return a.answer(v, "", rows)
+}
+
+// collectPinned removes held layers that nothing needs any more. Where that may not be, the rest goes on, and says so.
+func (a *app) collectPinned(v *gcAnswer) error {
+	o, err := a.pinOptions()
+	if err != nil || o.Path == "" {
+		return err
+	}
+	err = a.openPins(o, false, func(s *pins.Store) error {
+		a.withoutPins = true
+		if v.DryRun {
+			v.Pinned, err = s.Collectable()
+		} else {
+			var r *pins.Removed
+			if r, err = s.Collect(false); r != nil {
+				v.Pinned = r.Layers
+			}
+		}
+		return errors.Join(err, v.prune(s.Repo()))
+	})
+	switch {
+	case errors.Is(err, pins.ErrNoStore):
+		err = nil
+	case errors.Is(err, pins.ErrRefused), errors.Is(err, pins.ErrReadOnly), errors.Is(err, pins.ErrBusy):
+		v.Note, err = "The pinned store keeps what it has: "+err.Error(), nil
+	}
+	if v.Pinned == nil {
+		v.Pinned = []string{}
+	}
+	return err
+}
+
+// prune removes what nothing in the pinned store's repository needs: lanes of checkouts with labels that are gone, say.
+func (v *gcAnswer) prune(repo string) error {
+	r, err := store.Open(repo)
+	if err != nil {
+		return err
+	}
+	freed, err := r.Prune(context.Background(), v.DryRun)
+	v.count(freed)
+	return errors.Join(err, r.Close())
 }
 
 func (a *app) collect(v *gcAnswer) (err error) {
@@ -84,21 +139,6 @@ func (a *app) collect(v *gcAnswer) (err error) {
 		return advise(err, "storagectl check")
 	}
 	v.count(freed)
-	pinned := pinnedStore(s)
-	homes, err := a.catalogs()
-	if err != nil || pinned == "" {
-		return err
-	}
-	for _, home := range homes {
-		if home.Home() != filepath.Join(pinned, driverName) || home.Repo().ReadOnly() {
-			continue
-		}
-		freed, err := home.Repo().Prune(ctx, v.DryRun) // lanes of checkouts with labels that are gone, say
-		if err != nil {
-			return advise(err, "storagectl pin doctor")
-		}
-		v.count(freed)
-	}
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.podman.io/storage"
 
+	"github.com/ostree-storage/ostree-storage/plugin"
 	"github.com/ostree-storage/ostree-storage/store/object"
 )
 
@@ -59,7 +60,7 @@ var imagesHeading = row("IMAGE", "NAMES", "LAYERS", "SIZE", "SHARED", "UNIQUE", 
 
 // nothing tells if there is neither a graphroot nor another store that is read, so that the answer is empty and nothing is made.
 func (a *app) nothing() (bool, error) {
-	root, exists, err := a.graphroot()
+	_, exists, err := a.graphroot()
 	if err != nil || exists {
 		return false, err
 	}
@@ -67,9 +68,16 @@ func (a *app) nothing() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	others := []string{filepath.Join(filepath.Dir(root), "pinned")}
+	pinned, err := plugin.PinnedStore(o.GraphRoot, o.RunRoot, o.GraphDriverOptions)
+	if err != nil {
+		return false, err
+	}
+	var others []string
+	if pinned != "" {
+		others = append(others, filepath.Join(pinned, driverName))
+	}
 	for _, option := range o.GraphDriverOptions {
-		if _, path, ok := strings.Cut(option, "store="); ok {
+		if key, path, ok := strings.Cut(option, "="); ok && strings.HasSuffix(key, "imagestore") {
 			others = append(others, strings.Split(path, ",")...)
 		}
 	}

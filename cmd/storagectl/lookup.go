@@ -14,6 +14,7 @@ import (
 	"go.podman.io/storage"
 
 	"github.com/ostree-storage/ostree-storage/layers"
+	"github.com/ostree-storage/ostree-storage/plugin"
 )
 
 // A known image is an image record of any store. One that several stores have is one.
@@ -23,8 +24,11 @@ type knownImage struct {
 	Own    bool // in the store that can be written to
 }
 
-// images lists the images of all stores.
+// images lists the images of all stores: none, and no store is opened, where there is none.
 func (a *app) images() ([]*knownImage, error) {
+	if gone, err := a.nothing(); gone || err != nil {
+		return nil, err
+	}
 	s, err := a.store()
 	if err != nil {
 		return nil, err
@@ -33,7 +37,7 @@ func (a *app) images() ([]*knownImage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list images: %w", err)
 	}
-	pinned, err := pinnedImages(s)
+	pinned, err := a.pinnedImages()
 	if err != nil {
 		return nil, err
 	}
@@ -59,25 +63,31 @@ func (a *app) images() ([]*knownImage, error) {
 	return out, nil
 }
 
-// pinnedStore returns where the driver found a pinned store, or "".
-func pinnedStore(s storage.Store) string {
-	status, err := s.Status()
+// pinnedStore returns where the pinned store is, if the driver offers it, or "".
+func (a *app) pinnedStore() (string, error) {
+	o, err := a.options()
 	if err != nil {
-		return ""
+		return "", err
 	}
-	for _, pair := range status {
-		if pair[0] == "Pinned store" && pair[1] != "none" && !strings.Contains(pair[1], " (not used: ") {
-			return pair[1]
-		}
+	path, err := plugin.PinnedStore(o.GraphRoot, o.RunRoot, o.GraphDriverOptions)
+	if err != nil || path == "" {
+		return "", err
 	}
-	return ""
+	d, err := a.opened.GraphDriver()
+	if err != nil {
+		return "", fmt.Errorf("open driver: %w", err)
+	}
+	if !slices.Contains(d.AdditionalImageStores(), path) {
+		return "", nil
+	}
+	return path, nil
 }
 
 // pinnedImages are the ids of the images in the pinned store.
-func pinnedImages(s storage.Store) (map[string]bool, error) {
-	path := pinnedStore(s)
-	if path == "" {
-		return nil, nil
+func (a *app) pinnedImages() (map[string]bool, error) {
+	path, err := a.pinnedStore()
+	if err != nil || path == "" {
+		return nil, err
 	}
 	b, err := os.ReadFile(filepath.Join(path, driverName+"-images", "images.json"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -128,7 +138,16 @@ func (a *app) image(arg string) (*knownImage, error) {
 			return nil, ambiguous(arg, found)
 		}
 	}
+	if gone, err := a.nothing(); gone || err != nil {
+		return nil, errors.Join(err, a.noStore())
+	}
 	return nil, advise(fmt.Errorf("no image is called %q: %w", arg, storage.ErrImageUnknown), "storagectl images")
+}
+
+// noStore says that there is no store to look into.
+func (a *app) noStore() error {
+	root, _, err := a.graphroot()
+	return errors.Join(err, advise(fmt.Errorf("there is no store in %s", root), "storagectl pull IMAGE"))
 }
 
 func ambiguous(arg string, found []*knownImage) error {
@@ -192,6 +211,9 @@ func isShortID(arg string) bool {
 
 // layer finds a layer by id, the beginning of an id, or DiffID, and returns it with its ancestors, nearest first.
 func (a *app) layer(arg string) ([]*layers.Layer, error) {
+	if gone, err := a.nothing(); gone || err != nil {
+		return nil, errors.Join(err, a.noStore())
+	}
 	s, err := a.store()
 	if err != nil {
 		return nil, err

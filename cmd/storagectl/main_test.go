@@ -1,11 +1,15 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.podman.io/storage/pkg/reexec"
@@ -17,10 +21,12 @@ func TestMain(m *testing.M) {
 		return
 	}
 	testscript.Main(m, map[string]func(){
-		"storagectl": main,
+		"storagectl": func() { crioDir = os.Getenv("HOME") + "/no-crio"; main() },
 		"mkimage":    mkimage,
 		"damage":     damage,
 		"label":      printLabels,
+		"holdlock":   holdLock,
+		"onejson":    oneJSON,
 	})
 }
 
@@ -77,6 +83,25 @@ func unmountBelow(dir string) {
 		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], dir+"/") {
 			_ = unix.Unmount(f[4], unix.MNT_DETACH)
 		}
+	}
+}
+
+// holdLock is a program of the scripts: it locks a file as a process that changes the pinned store does, says so, and stays.
+func holdLock() {
+	f, err := os.OpenFile(os.Args[1], os.O_RDWR|os.O_CREATE, 0o600)
+	must(err)
+	must(unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}))
+	must(os.WriteFile(os.Args[1]+".held", nil, 0o600))
+	time.Sleep(time.Minute)
+}
+
+// oneJSON is a program of the scripts: it wants one JSON document on its standard input, and nothing after it.
+func oneJSON() {
+	d := json.NewDecoder(os.Stdin)
+	var v any
+	must(d.Decode(&v))
+	if err := d.Decode(&v); !errors.Is(err, io.EOF) {
+		must(fmt.Errorf("more than one document: %v", err))
 	}
 }
 

@@ -8,6 +8,10 @@ import (
 	"github.com/spf13/cobra/doc"
 )
 
+type manAnswer struct {
+	Dir string `json:"dir"`
+}
+
 func (a *app) manCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "man DIR",
@@ -22,8 +26,7 @@ func (a *app) manCommand() *cobra.Command {
 			if err := doc.GenManTree(root, &doc.GenManHeader{Section: "8", Source: "storagectl", Manual: "storagectl"}, args[0]); err != nil {
 				return fmt.Errorf("write man pages: %w", err)
 			}
-			a.answered = true
-			return nil
+			return a.answer(manAnswer{args[0]}, "", nil)
 		},
 	}
 }

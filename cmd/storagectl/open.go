@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"go.podman.io/storage"
 	"go.podman.io/storage/pkg/unshare"
@@ -37,6 +38,9 @@ func (a *app) options() (types.StoreOptions, error) {
 	}
 	if len(a.storageOpts) > 0 {
 		o.GraphDriverOptions = a.storageOpts
+	}
+	if a.withoutPins {
+		o.GraphDriverOptions = append(slices.Clone(o.GraphDriverOptions), "pinned_store=none")
 	}
 	return o, nil
 }

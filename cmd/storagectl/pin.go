@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/ostree-storage/ostree-storage/pins"
 	"github.com/ostree-storage/ostree-storage/plugin"
@@ -25,8 +26,11 @@ type crioFlags struct {
 	reload bool
 }
 
+// crioDir is where CRI-O's configuration is. Tests have another: they are to leave the host's alone.
+var crioDir = "/etc/crio"
+
 func (f *crioFlags) add(c *cobra.Command) {
-	c.Flags().StringVar(&f.dir, "crio-config", "/etc/crio", "CRI-O's configuration; its list of pinned images is kept if the directory exists")
+	c.Flags().StringVar(&f.dir, "crio-config", crioDir, "CRI-O's configuration; its list of pinned images is kept if the directory exists")
 	c.Flags().BoolVar(&f.crio, "crio", false, "keep CRI-O's list even if CRI-O is not configured yet")
 	c.Flags().BoolVar(&f.reload, "reload", false, "make CRI-O reload its configuration")
 }
@@ -41,11 +45,11 @@ func (a *app) pinOptions() (pins.Options, error) {
 	if err != nil {
 		return pins.Options{}, err
 	}
-	return pins.Options{Path: path, Main: o, Message: func(text string) {
-		if a.progress != "none" {
-			fmt.Fprintln(a.errOut, text)
-		}
-	}}, nil
+	shared, err := plugin.SharedTimes(o.GraphDriverOptions)
+	if err != nil {
+		return pins.Options{}, err
+	}
+	return pins.Options{Path: path, Main: o, SharedTimes: shared, Wait: a.lockTimeout, Message: a.tell}, nil
 }
 
 // withPins runs f on the pinned store.
@@ -54,7 +58,27 @@ func (a *app) withPins(create bool, f func(*pins.Store) error) error {
 	if err != nil {
 		return err
 	}
+	return a.openPins(o, create, f)
+}
+
+func (a *app) openPins(o pins.Options, create bool, f func(*pins.Store) error) error {
 	s, err := pins.Open(o, create)
+	if err != nil {
+		return pinError(err)
+	}
+	return pinError(errors.Join(f(s), s.Close()))
+}
+
+// viewPins runs f, which changes nothing, on the pinned store, even if it can only be read.
+func (a *app) viewPins(f func(*pins.Store) error) error {
+	o, err := a.pinOptions()
+	if err != nil {
+		return err
+	}
+	s, err := pins.Open(o, false)
+	if errors.Is(err, pins.ErrReadOnly) || errors.Is(err, pins.ErrBusy) {
+		s, err = pins.View(o)
+	}
 	if err != nil {
 		return pinError(err)
 	}
@@ -71,12 +95,20 @@ func pinError(err error) error {
 		return advise(refused(err), "mount or repair these graphroots, or use --force if they are gone for good")
 	case errors.Is(err, pins.ErrDamaged):
 		return advise(codeError{exitDamage, err}, "storagectl check, then storagectl repair")
+	case errors.Is(err, pins.ErrBusy):
+		return advise(codeError{exitBusy, err}, "storagectl --lock-timeout 10m and the same command, which then waits that long")
+	case errors.Is(err, unix.EROFS):
+		return advise(refused(err), "mount -o remount,rw the filesystem of the pinned store; storagectl pin ls and pin verify work as it is")
+	case errors.Is(err, pins.ErrReadOnly):
+		return advise(refused(err), "run it as the user that the pinned store belongs to, or name another: --storage-opt pinned_store=PATH")
 	case errors.Is(err, pins.ErrRefused):
 		return advise(refused(err), "storagectl pin ls")
 	case errors.Is(err, pins.ErrNoStore):
 		return advise(err, "storagectl pin IMAGE")
 	case errors.Is(err, pins.ErrUnknown):
 		return advise(err, "storagectl images, storagectl pin ls")
+	case exitCode(err) == exitNoSpace:
+		return advise(err, "storagectl gc, storagectl unpin --expired, or df of the pinned store's filesystem")
 	}
 	return advise(err, "storagectl pin doctor")
 }
@@ -86,6 +118,7 @@ type pinFlags struct {
 	expires string
 	booted  bool
 	sysroot string
+	quick   bool
 	crio    crioFlags
 }
 
@@ -95,7 +128,8 @@ func (a *app) pinCommand() *cobra.Command {
 		Use:   "pin IMAGE",
 		Short: "Keep an image where nothing that prunes, wipes or resets reaches it",
 		Long: `pin makes an image a member of the pinned store: a store of its own outside graphroot, which every program with the driver sees
-read-only. It costs directory entries and no data. The image survives podman rmi -f, prune and reset, crio wipe, kubelet, and the
+read-only. It costs directory entries and no data: files are hardlinks to the store's own. All of them are read once and compared with
+their checksums, so that what is pinned is whole; --quick leaves that out. The image survives podman rmi -f, prune and reset, crio wipe, kubelet, and the
 loss of graphroot; only storagectl unpin removes it.`,
 		Example: `  storagectl pin quay.io/example/os:43 --name os --reason "the host's OS"
   storagectl pin --booted
@@ -115,6 +149,7 @@ loss of graphroot; only storagectl unpin removes it.`,
 	flags.StringVar(&f.request.Name, "name", "", "name of the pin (default: the image's first name)")
 	flags.StringVar(&f.request.Reason, "reason", "", "why, for people")
 	flags.StringVar(&f.expires, "expires", "", "when the pin may go: a time as 2027-01-31 or 2027-01-31T12:00:00Z, or a duration as 720h")
+	flags.BoolVar(&f.quick, "quick", false, "do not read files to compare them with their checksums: storagectl pin verify does it later")
 	flags.StringVar(&f.request.Replace, "replace", "", "the pin whose image is replaced: it keeps its name, and the old image is unpinned")
 	flags.BoolVar(&f.booted, "booted", false, "pin the image that this host is booted from")
 	flags.StringVar(&f.sysroot, "sysroot", "/", "root of the host that --booted asks")
@@ -155,7 +190,18 @@ func (a *app) pin(ctx context.Context, f *pinFlags) error {
 		return err
 	}
 	answer := pinAnswer{}
-	return a.withPins(true, func(s *pins.Store) error {
+	o, err := a.pinOptions()
+	if err != nil {
+		return err
+	}
+	if gone, err := a.nothing(); gone || err != nil {
+		return errors.Join(err, a.noStore())
+	}
+	o.Unread = f.quick
+	meter := a.newMeter("pin")
+	defer meter.stop()
+	o.Progress = meter.set
+	return a.openPins(o, true, func(s *pins.Store) error {
 		answer.Store = s.Path()
 		if f.booted {
 			b, err := pins.FindBooted(ctx, f.sysroot)
@@ -173,6 +219,7 @@ func (a *app) pin(ctx context.Context, f *pinFlags) error {
 		if answer.Pinned, err = s.Pin(ctx, f.request); err != nil {
 			return err
 		}
+		meter.stop()
 		if answer.CRIO, err = a.keepCRIO(s, &f.crio); err != nil {
 			return err
 		}

@@ -35,7 +35,7 @@ func (a *app) pinLsCommand() *cobra.Command {
 
 func (a *app) listPins() error {
 	list := []pins.Listed{}
-	err := a.withPins(false, func(s *pins.Store) (err error) {
+	err := a.viewPins(func(s *pins.Store) (err error) {
 		list, err = s.List()
 		return err
 	})
@@ -64,7 +64,7 @@ func (a *app) listPins() error {
 
 func (a *app) listHeld() error {
 	answer := heldAnswer{Held: []pins.Held{}, Unreadable: []pins.Unreadable{}}
-	err := a.withPins(false, func(s *pins.Store) error {
+	err := a.viewPins(func(s *pins.Store) error {
 		held, unreadable, err := s.Held()
 		answer.Held = append(answer.Held, held...)
 		answer.Unreadable = append(answer.Unreadable, unreadable...)
@@ -96,7 +96,7 @@ func (a *app) pinVerifyCommand() *cobra.Command {
 repository. It changes nothing. Its exit code is 2 if anything is damaged.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			answer := &pins.Verified{Images: []pins.VerifiedImage{}, Repo: []string{}}
-			err := a.withPins(false, func(s *pins.Store) (err error) {
+			err := a.viewPins(func(s *pins.Store) (err error) {
 				answer, err = s.Verify(c.Context(), args, quick)
 				return err
 			})
@@ -148,7 +148,7 @@ nothing, except with --crio, which writes CRI-O's list of pinned images.`,
 				return err
 			}
 			answer := doctorAnswer{Store: o.Path, Advice: []pins.Advice{}}
-			err = a.withPins(false, func(s *pins.Store) (err error) {
+			err = a.viewPins(func(s *pins.Store) (err error) {
 				answer.Exists = true
 				if f.crio {
 					if answer.CRIO, err = a.keepCRIO(s, &f); err != nil {

@@ -6,6 +6,9 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/ostree-storage/ostree-storage/pins"
 )
 
 // answers are the documents that --format json prints, by verb.
@@ -13,6 +16,8 @@ var answers = map[string]any{
 	"status": statusAnswer{}, "images": []imageAnswer{}, "layers": []layerAnswer{}, "du": duAnswer{}, "ls": []fileAnswer{},
 	"show": showAnswer{}, "show --layer": showLayer{}, "log": []historyAnswer{}, "diff": diffAnswer{}, "checkout": checkoutAnswer{},
 	"mount, umount": []mountAnswer{}, "gc": gcAnswer{}, "check": checkAnswer{}, "repair": repairAnswer{},
+	"pin": pinAnswer{}, "pin ls": []pins.Listed{}, "pin ls --held": heldAnswer{}, "pin verify": pins.Verified{}, "pin doctor": doctorAnswer{},
+	"unpin": unpinAnswer{}, "man": manAnswer{},
 	"pull, push, copy": transferAnswer{}, "version": versionAnswer{}, "any, on an error": errorAnswer{},
 }
 
@@ -46,9 +51,17 @@ func describe(w *strings.Builder, t reflect.Type, at string) {
 	case reflect.Map:
 		describe(w, t.Elem(), at+"{}")
 	case reflect.Struct:
+		if t == reflect.TypeFor[time.Time]() {
+			fmt.Fprintf(w, "%s: time\n", at)
+			return
+		}
 		for i := range t.NumField() {
 			f := t.Field(i)
 			if !f.IsExported() {
+				continue
+			}
+			if f.Anonymous && f.Tag == "" {
+				describe(w, f.Type, at)
 				continue
 			}
 			name, option, _ := strings.Cut(f.Tag.Get("json"), ",")
@@ -70,7 +83,7 @@ func TestWriteSchema(t *testing.T) {
 	}
 	order := []string{
 		"status", "images", "layers", "du", "ls", "show", "show --layer", "log", "diff", "checkout", "mount, umount", "gc", "check", "repair",
-		"pull, push, copy", "version", "any, on an error",
+		"pin", "unpin", "pin ls", "pin ls --held", "pin verify", "pin doctor", "pull, push, copy", "man", "version", "any, on an error",
 	}
 	var w strings.Builder
 	for _, verb := range order {

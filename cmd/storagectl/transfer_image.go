@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
@@ -20,7 +19,6 @@ import (
 	"go.podman.io/image/v5/transports"
 	"go.podman.io/image/v5/transports/alltransports"
 	"go.podman.io/image/v5/types"
-	"golang.org/x/sys/unix"
 )
 
 // hasTransports says that this program was built with containers/image.
@@ -216,13 +214,4 @@ func printBars(w io.Writer, events <-chan types.ProgressProperties) {
 		}
 	}
 	bars.Wait()
-}
-
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
 }
