@@ -34,9 +34,12 @@ func (s *Stage) clones(it *item) bool {
 	return s.features.Reflink && it.size >= s.cloneMin && it.header.Mode&unix.S_IFMT == unix.S_IFREG
 }
 
-// cloneInto shares the blocks of the same content in a new file: of the file to copy from, of the object if it is there,
-// or of a file that this stage has written before.
+// cloneInto shares the blocks of the same content in a new file: of the object in a repository with another label, of the
+// file to copy from, of the object if it is there, or of a file that this stage has written before.
 func (s *Stage) cloneInto(fd int, it *item, known bool) bool {
+	if s.cloneTwin(fd, it) {
+		return true
+	}
 	if it.source >= 0 && unix.IoctlFileClone(fd, it.source) == nil {
 		return true
 	}

@@ -39,6 +39,9 @@ const (
 	Loose                        // not in the tree at all: an object only
 )
 
+// shared tells if the inode in the tree is, or becomes, one of the repository's.
+func (m Placement) shared() bool { return m == Linked || m == Adopted || m == Created }
+
 // Placed is the result of placing one file. The caller hands it back to Publish.
 type Placed struct {
 	Checksum object.Checksum
@@ -255,7 +258,7 @@ func (s *Stage) linkIn(dir int, name string, it *item, at spot) error {
 }
 
 func (s *Stage) placeNew(dir int, name string, it *item, n uint32, clone bool) (Placed, error) {
-	ino, err := s.create(dir, name, it, it.inode, clone)
+	ino, err := s.create(dir, name, it, it.inode, clone || it.open >= 0 && s.twinOf(it) != nil)
 	if err != nil {
 		return Placed{}, err
 	}

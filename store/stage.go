@@ -36,6 +36,7 @@ type Stage struct {
 	lock     int      // holds stageLock
 	spare    atomic.Uint64
 	avoid    avoid
+	relabel  relabeller // its map is guarded by mu
 
 	mu       sync.Mutex
 	claims   map[uint64]uint32        // per laneHash: the next lane that no file of this stage has asked for
@@ -81,6 +82,7 @@ func (r *Repo) NewStage(o StageOptions) (*Stage, error) {
 		handles: map[handleKey]unix.FileHandle{}, avoid: avoid{lists: o.Ancestors},
 	}
 	s.near = near(r.root, o.Sources)
+	s.relabel = relabelled(r.root, f, o.Sources)
 	if s.cloneMin, err = r.root.cloneMin(f); err != nil {
 		return nil, err
 	}

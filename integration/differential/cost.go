@@ -1,16 +1,14 @@
 package differential
 
 import (
-	"encoding/binary"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
-	"unsafe"
 
-	"golang.org/x/sys/unix"
+	"github.com/ostree-storage/ostree-storage/internal/testfs"
 )
 
 // Cost is what the files of our driver take, in bytes of data blocks. Where
@@ -211,71 +209,20 @@ func (s *extentSet) add(path string, st *syscall.Stat_t) error {
 		s.sum += st.Blocks * 512
 		return nil
 	}
-	list, err := extents(path)
+	list, err := testfs.Extents(path)
 	if err != nil {
 		return fmt.Errorf("map %s: %w", path, err)
 	}
 	for _, e := range list {
-		if e.inline {
-			e.length = uint64(st.Size) // it lies beside the inode, and is not rounded up
+		if e.Inline {
+			e.Length = uint64(st.Size) // it lies beside the inode, and is not rounded up
 		}
-		key := [2]uint64{e.physical, e.length}
-		if !s.copies && !e.own && s.extents[key] {
+		key := [2]uint64{e.Physical, e.Length}
+		if !s.copies && !e.Own && s.extents[key] {
 			continue
 		}
 		s.extents[key] = true
-		s.sum += int64(e.length)
+		s.sum += int64(e.Length)
 	}
 	return nil
-}
-
-// extent is a piece of a file on the device.
-type extent struct {
-	physical, length uint64
-	own              bool // inside the inode, or not placed: nobody can share it
-	inline           bool
-}
-
-// The ioctl FS_IOC_FIEMAP, the sizes of its structures, and flags of extents:
-// the last one, inside the inode, and all that have no place of their own
-// (unknown, delayed, inline, tail).
-const (
-	fiemapIoctl  = 0xc020660b
-	fiemapHeader = 32
-	fiemapExtent = 56
-	fiemapCount  = 256
-	extentLast   = 0x1
-	extentInline = 0x200
-	extentOwn    = 0x2 | 0x4 | extentInline | 0x400
-)
-
-func extents(path string) (list []extent, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	buf := make([]byte, fiemapHeader+fiemapCount*fiemapExtent)
-	for start := uint64(0); ; {
-		clear(buf)
-		binary.NativeEndian.PutUint64(buf, start)
-		binary.NativeEndian.PutUint64(buf[8:], ^uint64(0)-start)
-		binary.NativeEndian.PutUint32(buf[24:], fiemapCount)
-		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), fiemapIoctl, uintptr(unsafe.Pointer(&buf[0]))); errno != 0 {
-			return nil, errno
-		}
-		n := binary.NativeEndian.Uint32(buf[20:])
-		for i := range int(n) {
-			e := buf[fiemapHeader+i*fiemapExtent:]
-			logical, length, flags := binary.NativeEndian.Uint64(e), binary.NativeEndian.Uint64(e[16:]), binary.NativeEndian.Uint32(e[40:])
-			list = append(list, extent{binary.NativeEndian.Uint64(e[8:]), length, flags&extentOwn != 0, flags&extentInline != 0})
-			if flags&extentLast != 0 {
-				return list, nil
-			}
-			start = logical + length
-		}
-		if n == 0 {
-			return list, nil
-		}
-	}
 }
