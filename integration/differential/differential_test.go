@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,8 +29,11 @@ var (
 	ours   = flag.String("driver", "ostree", "driver to compare with overlay")
 )
 
-// budget is how long chains are run when -n is not given.
-const budget = 20 * time.Second
+// Chains are run for so long when -n is not given, and so many at least.
+const (
+	budget = 12 * time.Second
+	least  = 60
+)
 
 // number64 reads a number from the environment, 0 if there is none.
 func number64(name string) uint64 {
@@ -42,6 +46,10 @@ func TestMain(m *testing.M) {
 		return
 	}
 	logrus.SetLevel(logrus.FatalLevel)
+	flag.Parse()
+	if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.NumCPU())); err != nil { // half of the time disks are waited for
+		panic(err)
+	}
 	os.Exit(m.Run())
 }
 
@@ -60,7 +68,7 @@ func TestChains(t *testing.T) {
 		end := time.Now().Add(length)
 		p := opened(t, dir)
 		for s := first; ; s++ {
-			if *number > 0 && s-first >= uint64(*number) || *number == 0 && time.Now().After(end) {
+			if n := s - first; *number > 0 && n >= uint64(*number) || *number == 0 && n >= least && time.Now().After(end) {
 				break
 			}
 			runSeed(t, p, s)
@@ -80,8 +88,10 @@ func TestChains(t *testing.T) {
 	})
 }
 
-// each runs f on all kinds of filesystems at once: much of it is waiting.
+// each runs f on all kinds of filesystems at once, beside other tests: much of it
+// is waiting.
 func each(t *testing.T, f func(t *testing.T, dir string)) {
+	t.Parallel()
 	for _, kind := range testfs.Kinds {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()

@@ -91,6 +91,7 @@ func TestOverlayAttributesOfAnImage(t *testing.T) {
 	if *ours == "overlay" {
 		t.Skip("on overlay these attributes act on the mount")
 	}
+	t.Parallel()
 	redirect := with(regular("stolen", ""), "trusted.overlay.metacopy", "", "trusted.overlay.redirect", "/secret/key")
 	acting := []differential.Entry{
 		with(directory("opaque/"), "trusted.overlay.opaque", "y"),
@@ -155,6 +156,7 @@ func TestPathsBeyondTheLimit(t *testing.T) {
 	if *ours == "overlay" {
 		t.Skip("overlay refuses such layers")
 	}
+	t.Parallel()
 	testfs.Each(t, func(t *testing.T, dir string) {
 		p := opened(t, dir)
 		long := strings.Repeat(strings.Repeat("n", 250)+"/", 20)
@@ -197,6 +199,7 @@ func TestPathsBeyondTheLimit(t *testing.T) {
 // TestMoreRootsThanLinks: ext4 gives an inode 65,000 names. When one is used up,
 // the next roots get another inode, and see nothing of it.
 func TestMoreRootsThanLinks(t *testing.T) {
+	t.Parallel()
 	dir := testfs.MountOptions(t, "ext4", testfs.Options{Mkfs: []string{"-N", "131072"}})
 	p := opened(t, dir)
 	p.Keep = 100

@@ -29,6 +29,7 @@ func kinds() []string {
 
 // TestRealImages compares the roots of whole Debian images.
 func TestRealImages(t *testing.T) {
+	t.Parallel()
 	set := fixtures.Require(t)
 	for _, kind := range kinds() {
 		t.Run(kind, func(t *testing.T) {
@@ -115,6 +116,7 @@ func TestWhatLanesCost(t *testing.T) {
 	if *ours != "ostree" {
 		t.Skip("only ours has lanes")
 	}
+	t.Parallel()
 	set := fixtures.Require(t)
 	for _, kind := range testfs.Kinds {
 		t.Run(kind, func(t *testing.T) {

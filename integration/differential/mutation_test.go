@@ -80,6 +80,7 @@ var mutations = []struct {
 // TestHarnessFindsMutations is what makes a green run of TestChains mean
 // something: each broken promise is found, under its own name.
 func TestHarnessFindsMutations(t *testing.T) {
+	t.Parallel()
 	dir := testfs.Mount(t, "ext4")
 	for i, m := range mutations {
 		t.Run(m.name, func(t *testing.T) {

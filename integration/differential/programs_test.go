@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,10 +24,15 @@ import (
 	"github.com/ostree-storage/ostree-storage/internal/testfs"
 )
 
+// debianOnce keeps two tests from making the root at once.
+var debianOnce sync.Mutex
+
 // debian returns the tar of a small Debian root with the programs that look at
 // inodes and link counts. It is made once and kept in .cache.
 func debian(t *testing.T) []byte {
 	t.Helper()
+	debianOnce.Lock()
+	defer debianOnce.Unlock()
 	module, err := fixtures.ModuleRoot()
 	if err != nil {
 		t.Fatal(err)
@@ -240,6 +246,7 @@ func TestProgramsNoticeLinks(t *testing.T) {
 	if *ours == "overlay" {
 		t.Skip("overlay has no such option")
 	}
+	t.Parallel()
 	p := open(t, testfs.Mount(t, "ext4"), "links=shared")
 	prepare(t, p, debian(t))
 	if out := inContainer(t, p.Ours, "cron", func(root string) string { return cron(t, root) }); out != "" {

@@ -44,6 +44,7 @@ func TestSharedTimesDiffer(t *testing.T) {
 	if *ours == "overlay" {
 		t.Skip("overlay has no such option")
 	}
+	t.Parallel()
 	p := opened(t, testfs.Mount(t, "ext4"), "mtime=shared")
 	other := regular("a", "equal")
 	other.MTime = time.Unix(5, 0)
@@ -66,6 +67,7 @@ func TestChangesWithSharedTimes(t *testing.T) {
 	if *ours == "overlay" {
 		t.Skip("overlay has no such option")
 	}
+	t.Parallel()
 	timed := func(name, body string, sec int64) differential.Entry {
 		e := regular(name, body)
 		e.MTime = time.Unix(sec, 0)

@@ -15,7 +15,7 @@ import (
 	"github.com/ostree-storage/ostree-storage/internal/testfs"
 )
 
-// storeBudget is how long chains go through whole stores.
+// storeBudget is how long chains go through whole stores, when there is no SOAK.
 const storeBudget = 12 * time.Second
 
 // stores opens a store of each driver below dir.
@@ -48,6 +48,12 @@ func TestStores(t *testing.T) {
 	t.Parallel()
 	p := stores(t, testfs.Mount(t, "ext4"))
 	first, end := max(*seed, 1), time.Now().Add(storeBudget)
+	if soak, err := time.ParseDuration(os.Getenv("SOAK")); err == nil {
+		end = time.Now().Add(soak)
+		if *seed == 0 {
+			first = uint64(time.Now().Unix()) << 20
+		}
+	}
 	n := uint64(0)
 	for ; time.Now().Before(end) && (*number == 0 || n < uint64(*number)); n++ {
 		chain, features := differential.Generate(first + n)

@@ -241,10 +241,11 @@ func mountPoints(dir string) ([]string, error) {
 var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 
 // unmount is umount(2) which waits a little for others: a process that has just
-// ended may hold a file for some milliseconds more.
+// ended, or one between fork and exec, holds files for some milliseconds more, on a
+// machine with much to do for seconds.
 func unmount(dir string) error {
 	var err error
-	for range 20 {
+	for range 250 {
 		err = unix.Unmount(dir, unix.UMOUNT_NOFOLLOW)
 		if !errors.Is(err, syscall.EBUSY) {
 			return err
