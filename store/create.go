@@ -35,6 +35,7 @@ func (s *Stage) create(dir int, name string, it *item, xattrs []object.Xattr, cl
 	err = s.fill(fd, it, clone)
 	var ino uint64
 	if err == nil {
+		s.wrote(it.size)
 		ino, err = finish(fd, it, xattrs)
 	}
 	if err = errors.Join(err, unix.Close(fd)); err != nil {

@@ -25,6 +25,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -152,11 +153,13 @@ func (r *root) lockExclusive(ctx context.Context) (unlock func(), err error) {
 	}, nil
 }
 
-// A sharing holds the repository's lock shared, with gaps.
+// A sharing holds the repository's lock shared, with gaps. Several goroutines may take turns at once; none is in one during a gap.
 type sharing struct {
-	r      *root
-	ctx    context.Context
-	unlock func()
+	r   *root
+	ctx context.Context
+
+	mu     sync.RWMutex // held for reading in a turn
+	unlock func()       // nil while the lock is not held
 	begin  time.Time
 	gaps   int // how often it let go
 }
@@ -166,23 +169,59 @@ func (r *root) share(ctx context.Context) (*sharing, error) {
 	return h, h.lock()
 }
 
+// lock takes the lock, anew if it is held.
 func (h *sharing) lock() (err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.relock()
+}
+
+func (h *sharing) relock() (err error) {
+	h.release()
 	h.unlock, err = h.r.lockShared(h.ctx)
 	h.begin = time.Now()
 	return err
 }
 
-// breathe lets others in if it was long enough.
+// A turn calls f under the lock. The lock may be let go before.
+type turn func(f func() error) error
+
+// turn lets others in if it was long enough, and calls f.
+func (h *sharing) turn(f func() error) error {
+	h.mu.RLock()
+	late := time.Since(h.begin) >= maxShared
+	h.mu.RUnlock()
+	if late {
+		if err := h.breathe(); err != nil {
+			return err
+		}
+	}
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if h.unlock == nil { // another turn could not get it back
+		return fmt.Errorf("wait for lock %s: %w", lockFile, context.Canceled)
+	}
+	return f()
+}
+
 func (h *sharing) breathe() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if time.Since(h.begin) < maxShared {
 		return nil
 	}
-	h.end()
 	h.gaps++
-	return h.lock()
+	return h.relock()
 }
 
+// end lets go of the lock.
 func (h *sharing) end() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.release()
+}
+
+func (h *sharing) release() {
 	if h.unlock != nil {
 		h.unlock()
 		h.unlock = nil

@@ -14,9 +14,9 @@ import (
 const stagedRefFile = "ref"
 
 // Publish makes the commit part of the repository under the given ref. files must call link for every file that was
-// placed and is still in the tree, in as many goroutines as it likes, but for each dir in one at a time; dir and name are where
-// it is now. link may replace the name by another inode of the
-// same content, if another process was faster; directories keep their times.
+// placed and is still in the tree, in as many goroutines as it likes, but for each dir in one at a time; dir and name are
+// where it is now. It may be called more than once. link may replace the name by another inode of the same content, if
+// another process was faster; directories keep their times.
 //
 // The order is what keeps the repository sound wherever it is cut off: first all bytes reach the disk; then, under the
 // shared lock, the file objects get their names, then dirmeta and dirtree bottom-up, then the commit, then the ref. The
@@ -24,7 +24,7 @@ const stagedRefFile = "ref"
 // at whether all is still there. The caller finishes its own records and calls Repo.Sync before it reports success.
 func (s *Stage) Publish(ctx context.Context, ref string, commit object.Checksum,
 	files func(link func(dir int, name string, p Placed) error) error) error {
-	s.published = nil
+	s.published.Store(0)
 	if err := checkRef(ref); err != nil {
 		return err
 	}
@@ -47,6 +47,9 @@ func (s *Stage) Publish(ctx context.Context, ref string, commit object.Checksum,
 
 // settle makes what was staged durable, or with NoSync notes what is not.
 func (s *Stage) settle() error {
+	if err := s.early.wait(); err != nil {
+		return err
+	}
 	if s.o.NoSync {
 		return s.r.noteUnsynced(s.written)
 	}
@@ -60,7 +63,7 @@ func (s *Stage) publish(ctx context.Context, ref string, commit object.Checksum,
 		return err
 	}
 	defer h.end()
-	if err := s.publishObjects(files, h.breathe); err != nil {
+	if err := s.publishObjects(files, h.turn); err != nil {
 		return err
 	}
 	if h.gaps > 0 {
@@ -85,41 +88,41 @@ func (s *Stage) publish(ctx context.Context, ref string, commit object.Checksum,
 // eachPlaced calls link for every file of the tree, as Publish is told to by its caller.
 type eachPlaced func(link func(dir int, name string, p Placed) error) error
 
-// publishObjects publishes all but the commit, and calls breathe between any two.
-func (s *Stage) publishObjects(files eachPlaced, breathe func() error) error {
+// publishObjects publishes all but the commit, each object in a turn.
+func (s *Stage) publishObjects(files eachPlaced, turn turn) error {
 	touched := s.touched()
+	publish := func(n object.Name) error {
+		if n.Type == object.TypeCommit {
+			return nil
+		}
+		return turn(func() error { return s.publishStaged(n) })
+	}
 	for _, n := range s.held {
-		if err := errors.Join(breathe(), s.publishStaged(n)); err != nil {
+		if err := publish(n); err != nil {
 			return err
 		}
 	}
 	if files != nil {
-		if err := s.publishFiles(files, &touched, breathe); err != nil {
+		if err := s.publishFiles(files, &touched, turn); err != nil {
 			return err
 		}
 	}
 	for _, n := range s.metas {
-		if n.Type == object.TypeCommit {
-			continue
-		}
-		if err := errors.Join(breathe(), s.publishStaged(n)); err != nil {
+		if err := publish(n); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *Stage) publishFiles(files eachPlaced, touched *[256]bool, breathe func() error) error {
+func (s *Stage) publishFiles(files eachPlaced, touched *[256]bool, turn turn) error {
 	return files(func(dir int, name string, p Placed) error {
-		err := breathe()
-		if err == nil {
-			err = s.publishFile(dir, name, &p, touched)
-		}
+		err := turn(func() error { return s.publishFile(dir, name, &p, touched) })
 		if err != nil {
 			return placeError("publish", name, err)
 		}
-		if p.Mode == Created || p.Mode == Adopted || p.Mode == Linked {
-			s.published = append(s.published, object.Name{Checksum: p.Checksum, Type: object.TypeFile})
+		if p.Mode.shared() {
+			s.published.Add(1)
 		}
 		return nil
 	})

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/ostree-storage/ostree-storage/store/index"
@@ -172,18 +173,51 @@ func (r *root) sweepBatch(ctx context.Context, m *marker, order []object.Name, a
 	if err := m.refresh(ctx); err != nil {
 		return 0, err
 	}
-	for i, n := range order {
-		if i > 0 && i%64 == 0 && time.Since(begin) > maxExclusive {
-			return i, nil
+	done := 0
+	for done < len(order) && (done == 0 || time.Since(begin) < maxExclusive) {
+		n := min(len(order)-done, sweepChunk)
+		if i := slices.IndexFunc(order[done:done+n], inOrder); i >= 0 {
+			n = max(i, 1)
 		}
-		if !m.garbage(n) {
-			continue
+		if err := r.sweepSome(m, order[done:done+n], aside, freed); err != nil {
+			return done, err
 		}
-		if err := r.deleteObject(n, aside, freed); err != nil {
-			return i, err
-		}
+		done += n
 	}
-	return len(order), nil
+	return done, nil
+}
+
+// inOrder tells if an object has its place in the deletion order and goes alone.
+func inOrder(n object.Name) bool { return n.Type == object.TypeDirTree || n.Type == object.TypeCommit }
+
+// sweepChunk is how many objects are deleted between two looks at the clock.
+const sweepChunk = 256
+
+// sweepSome deletes objects that need no order among them, as several goroutines that each take a part of the directories.
+func (r *root) sweepSome(m *marker, names []object.Name, aside string, freed *Freed) error {
+	var parts [removers]Freed
+	var g errgroup.Group
+	size := (len(names) + removers - 1) / removers
+	for i := range parts {
+		part := names[min(i*size, len(names)):min((i+1)*size, len(names))]
+		g.Go(func() error {
+			for _, n := range part {
+				if !m.garbage(n) {
+					continue
+				}
+				if err := r.deleteObject(n, aside, &parts[i]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	err := g.Wait()
+	for _, p := range parts {
+		freed.Objects += p.Objects
+		freed.Bytes += p.Bytes
+	}
+	return err
 }
 
 // deleteObject unlinks an object. A commit goes with what belongs to it, and is moved to the directory aside, if one is

@@ -37,6 +37,7 @@ type Stage struct {
 	spare    atomic.Uint64
 	avoid    avoid
 	relabel  relabeller // its map is guarded by mu
+	early    early
 
 	mu       sync.Mutex
 	claims   map[uint64]uint32        // per laneHash: the next lane that no file of this stage has asked for
@@ -52,7 +53,7 @@ type Stage struct {
 	settled  map[string]settlement
 	prefixes [256]prefix
 
-	published []object.Name // file objects of the tree, as far as Publish has come
+	published atomic.Int64 // how many file objects of the tree, as far as Publish has come
 }
 
 // A prefix remembers what objects/xx looked like before anything was looked up in it. If it still looks so under the
@@ -184,6 +185,7 @@ func (s *Stage) Close() error {
 
 // leave gives up a stage without removing it: Recover does that.
 func (s *Stage) leave() {
+	_ = s.early.wait() // Publish has asked, if it came to that
 	for _, f := range []**os.File{&s.dir, &s.own} {
 		if *f != nil {
 			(*f).Close()

@@ -36,7 +36,7 @@ func (s *Stage) PutStream(dir int, name string, f File, size int64, body io.Read
 	if err != nil {
 		return Placed{}, placeError("create", name, err)
 	}
-	if err = pour(fd, sum, size, body); err != nil {
+	if err = s.pour(fd, sum, size, body); err != nil {
 		err = fmt.Errorf("write %q: %w", name, err)
 	}
 	sum.Sum(it.sum[:0])
@@ -53,7 +53,7 @@ func (s *Stage) PutStream(dir int, name string, f File, size int64, body io.Read
 }
 
 // pour writes size bytes of body into a new file while another goroutine hashes them.
-func pour(fd int, sum hash.Hash, size int64, body io.Reader) error {
+func (s *Stage) pour(fd int, sum hash.Hash, size int64, body io.Reader) error {
 	type part struct {
 		b *[]byte
 		n int
@@ -86,6 +86,7 @@ func pour(fd int, sum hash.Hash, size int64, body io.Reader) error {
 				return err
 			}
 			off += int64(n)
+			s.wrote(int64(n))
 		}
 		return nil
 	}()

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/ostree-storage/ostree-storage/store/object"
@@ -222,13 +223,19 @@ func (r *root) dropLanes(list string) error {
 		return err
 	}
 	defer l.Close()
-	for i := range l.filed {
-		ino, id := l.lane(i)
-		if _, err := r.dropLane(id.path(), ino, nil); err != nil {
-			return err
-		}
+	var g errgroup.Group
+	for part := range removers {
+		g.Go(func() error {
+			for i := part * l.filed / removers; i < (part+1)*l.filed/removers; i++ {
+				ino, id := l.lane(i)
+				if _, err := r.dropLane(id.path(), ino, nil); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	}
-	return nil
+	return g.Wait()
 }
 
 // dropLane unlinks a lane file if it has no other link and, unless ino is 0, is that inode. Whoever links it at this
