@@ -98,6 +98,12 @@ var crioPaths = []crioRemoval{
 		h.reboot(syscall.SIGKILL)
 		h.crio.Start()
 	}},
+	{"crio wipe and start after a power cut, without clean_shutdown_file", stays, true, func(h *crioHost) {
+		h.reboot(syscall.SIGKILL)
+		h.crio.Configure("[crio]\nclean_shutdown_file = \"\"\n")
+		h.wipe("wipe")
+		h.crio.Start()
+	}},
 	{"internal_repair: start after a power cut that damaged an image", goes, false, func(h *crioHost) {
 		h.reboot(syscall.SIGKILL)
 		for id, diff := range h.s.Layers() {

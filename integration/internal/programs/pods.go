@@ -268,6 +268,22 @@ func (p *Pod) Exec(script string) string {
 	return string(reply.Stdout)
 }
 
+// Written is how many bytes the pod's container has in its writable layer, as the CRI says.
+func (p *Pod) Written() int64 {
+	p.c.t.Helper()
+	var reply struct {
+		Stats struct {
+			WritableLayer struct {
+				UsedBytes struct {
+					Value int64 `json:"value,string"`
+				} `json:"usedBytes"`
+			} `json:"writableLayer"`
+		} `json:"stats"`
+	}
+	p.c.must("ContainerStats", map[string]any{"containerId": p.Container}, &reply)
+	return reply.Stats.WritableLayer.UsedBytes.Value
+}
+
 // Remove stops and removes the pod.
 func (p *Pod) Remove() {
 	p.c.t.Helper()
