@@ -27,8 +27,9 @@ type Driver struct {
 	features   overlay.Features
 	stores     *stores // while users is not 0; see enter
 	mounts     *mountTable
-	dirSync    bool        // every change of an image's record in containers/storage is durable by itself
-	changed    atomic.Bool // something was written since the last sync of all
+	dirSync    bool          // every change of an image's record in containers/storage is durable by itself
+	changed    atomic.Bool   // something was written since the last sync of all
+	records    [6]recordMark // of containers/storage, at the last sync of all
 
 	mu     sync.Mutex
 	users  int                // calls that are using stores, and what they left open
@@ -75,6 +76,7 @@ func New(home string, o Options) (*Driver, error) {
 			d.dirSync = syncDirectories(o.ImageStore) && d.dirSync
 		}
 	}
+	d.records = d.markRecords()
 	d.removeStaleViews()
 	return d, nil
 }
@@ -180,7 +182,9 @@ func (d *Driver) Cleanup() error {
 			errs = append(errs, fmt.Errorf("unmount %s: %w", target, err))
 		}
 	}
-	if d.settings.Sync != SyncNone && d.changed.Swap(false) {
+	// A tag, or a container's new name, is nothing but a record that containers/storage writes.
+	if records := d.markRecords(); d.settings.Sync != SyncNone && (d.changed.Swap(false) || records != d.records) {
+		d.records = records
 		errs = append(errs, syncFilesystem(d.home))
 		if d.imageStore != "" {
 			errs = append(errs, syncFilesystem(d.imageStore))

@@ -1,0 +1,105 @@
+package powercut_test
+
+import (
+	"os"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// cuts is how many rounds a test has on each filesystem: $POWERCUTS, else few, so that the test is quick.
+func cuts(t *testing.T) int {
+	t.Helper()
+	text := os.Getenv("POWERCUTS")
+	if text == "" {
+		if testing.Short() {
+			return 4
+		}
+		return 12
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("POWERCUTS=%q is no number of rounds", text)
+	}
+	return n
+}
+
+func seed() uint64 {
+	if n, err := strconv.ParseUint(os.Getenv("SEED"), 10, 64); err == nil {
+		return n
+	}
+	return uint64(time.Now().UnixNano())
+}
+
+// onBoth runs a test on the filesystems whose power can be cut.
+func onBoth(t *testing.T, f func(t *testing.T, kind string)) {
+	for _, kind := range []string{"ext4", "xfs"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			if privately(t) {
+				f(t, kind)
+			}
+		})
+	}
+}
+
+// Whatever podman had exited with status 0 from is there after a cut: pulls in parallel, tags, removals and containers. Pulls and tags
+// do not overlap with containers on xfs; TestPodmanBesideContainers does that.
+func TestPodman(t *testing.T) {
+	onBoth(t, func(t *testing.T, kind string) {
+		n, seed := cuts(t), seed()
+		t.Logf("%d cuts on %s, SEED=%d", n, kind, seed)
+		w := newWorld(t, kind, seed)
+		for i := range n {
+			images := [][]step{w.imageSteps(w.images[:parallel], 8), w.imageSteps(w.images[parallel:], 8)}
+			containers := w.containerSteps(8)
+			switch {
+			case kind == "ext4":
+				w.round("cut", append(images, containers)...)
+			case i%4 == 3:
+				w.round("cut", containers)
+			default:
+				w.round("cut", images...)
+			}
+			w.look()
+			if i%8 == 7 || i == n-1 {
+				w.storageCheck()
+			}
+			if t.Failed() {
+				return
+			}
+		}
+		w.report()
+	})
+}
+
+// The same with SIGKILL for the programs that run, and the machine staying on.
+func TestKill(t *testing.T) {
+	onBoth(t, func(t *testing.T, kind string) {
+		n, seed := cuts(t), seed()
+		t.Logf("%d kills on %s, SEED=%d", n, kind, seed)
+		w := newWorld(t, kind, seed)
+		for range n {
+			w.round("kill", w.imageSteps(w.images[:parallel], 8), w.imageSteps(w.images[parallel:], 8), w.containerSteps(8))
+			w.look()
+			if t.Failed() {
+				return
+			}
+		}
+		w.storageCheck()
+		w.report()
+	})
+}
+
+// report says what was tried, and fails if that was too little.
+func (w *world) report() {
+	w.t.Helper()
+	w.t.Logf("%d rounds, %d calls acknowledged, in %d rounds; opening took at most %v of processor time; %d newest records lost",
+		w.rounds, w.acked, w.busy, w.slowest, w.lost)
+	if 2*w.busy < w.rounds {
+		w.t.Errorf("only in %d of %d rounds something was acknowledged", w.busy, w.rounds)
+	}
+	w.m.must(w.call("rm", "--all", "--force", "--time=0"))
+	w.m.must(w.call("rmi", "--all", "--force"))
+	w.sound()
+}
