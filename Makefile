@@ -3,6 +3,7 @@ export CGO_ENABLED ?= 0
 export GOFLAGS ?= -mod=mod -tags=containers_image_openpgp,exclude_graphdriver_btrfs
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 LEGACY = plugin/legacy
+CRI = integration/cri
 
 .PHONY: build test test-rooms test-legacy race check upstream demo bench soak fuzz vectors fixtures programs clean
 
@@ -15,6 +16,7 @@ test: ## everything that CI checks, in under ten minutes once the programs are b
 	hack/deps
 	$(MAKE) build check programs
 	$(MAKE) -j2 test-rooms test-legacy
+	@cat build/not-run/* # which ways to lose an image were run, and which not
 
 test-rooms: # what takes longest begins first; it waits more than it computes, so that there is room beside it
 	go test -p 3 -timeout 40m ./integration ./...
@@ -28,6 +30,7 @@ race: ## the rooms that have goroutines, under the race detector (needs gcc)
 check: ## vet, staticcheck
 	go vet ./...
 	cd $(LEGACY) && go vet ./...
+	cd $(CRI) && GOFLAGS=-mod=mod go vet ./...
 	go run $(STATICCHECK) ./...
 
 upstream: ## containers/storage's own tests of its command, with the driver and beside the overlay driver
