@@ -279,6 +279,14 @@ func TestPodmanInfo(t *testing.T) {
 	if info.Store.GraphDriverName != "ostree" || len(info.Store.GraphStatus) == 0 || info.Store.GraphRoot != s.Root {
 		t.Errorf("podman info gives %+v", info.Store)
 	}
+	for name, want := range map[string]string{
+		"Backing Filesystem": "extfs", "Repository": s.Repo(), "Times": "exact", "Sync": "filesystem", "Hardlink counts": "exact under etc and var",
+		"Layers with copied owners": "none", "Store label": "none", "Reflink": "false",
+	} {
+		if got := info.Store.GraphStatus[name]; got != want {
+			t.Errorf("podman info says %q: %q, want %q", name, got, want)
+		}
+	}
 	t.Logf("status: %v", info.Store.GraphStatus)
 	if out := s.Run(podman, "system", "df"); !strings.Contains(out, "Images") {
 		t.Errorf("podman system df prints\n%s", out)

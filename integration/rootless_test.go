@@ -27,18 +27,17 @@ func rootless(t *testing.T, kind, driver string) (*programs.Rootless, *fixtures.
 	return programs.NewRootless(t, filepath.Join(dir, "u"), u, podman, driver), set
 }
 
-// load gives the user an archive and loads it.
+// load gives the user an image's layout and pulls it.
 func load(t *testing.T, s *programs.Rootless, image fixtures.Image) {
 	t.Helper()
-	archive := filepath.Join(s.Home, image.Name+".tar")
-	if err := image.WriteArchive(archive); err != nil {
+	layout := filepath.Join(s.Home, image.Name)
+	if err := os.CopyFS(layout, os.DirFS(image.Layout)); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(archive, 0o644); err != nil {
-		t.Fatal(err)
+	if id := s.Podman("pull", "--quiet", "oci:"+image.Name); id != image.ID {
+		t.Errorf("pull of %s gives the ID %s, want %s", image.Name, id, image.ID)
 	}
-	s.Podman("load", "--quiet", "-i", archive)
-	if err := os.Remove(archive); err != nil {
+	if err := os.RemoveAll(layout); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -50,7 +49,7 @@ RUN mkfifo /opt/fifo; cp /srv/app/copy2 /srv/app/copy3; mv /srv/app/copy6 /srv/a
 RUN rm /usr/share/doc/only && setcap cap_net_raw+ep /usr/bin/perl
 `
 
-// An ordinary user loads, runs, builds, commits, saves and removes.
+// An ordinary user pulls, runs, builds, commits, saves, loads and removes.
 func TestRootless(t *testing.T) {
 	t.Parallel()
 	s, set := rootless(t, "ext4", "ostree")
