@@ -91,8 +91,10 @@ func (n *needs) read(r graphroots.Root) error {
 		return err
 	}
 	for _, i := range records {
-		if i.Layer != "" && !own[i.Layer] {
-			n.list = append(n.list, Need{Graphroot: r.Graphroot, Image: i.ID, Parent: i.Layer})
+		for _, top := range append([]string{i.Layer}, i.Mapped...) {
+			if top != "" && !own[top] {
+				n.list = append(n.list, Need{Graphroot: r.Graphroot, Image: i.ID, Parent: top})
+			}
 		}
 	}
 	return nil
@@ -119,9 +121,10 @@ func (n *needs) hold(path string) error {
 
 // A record is what matters here of a layer's or an image's in containers/storage's files.
 type record struct {
-	ID     string `json:"id"`
-	Parent string `json:"parent"` // of a layer
-	Layer  string `json:"layer"`  // of an image
+	ID     string   `json:"id"`
+	Parent string   `json:"parent"`        // of a layer
+	Layer  string   `json:"layer"`         // of an image
+	Mapped []string `json:"mapped-layers"` // of an image: its top layer with other owners
 }
 
 // readRecords reads one of these files; one that does not exist is empty.

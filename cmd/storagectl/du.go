@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/ostree-storage/ostree-storage/store"
+	"github.com/ostree-storage/ostree-storage/layers"
+	"github.com/ostree-storage/ostree-storage/pins"
 	"github.com/ostree-storage/ostree-storage/store/object"
 )
 
@@ -20,6 +22,7 @@ type part struct {
 	Shared int64    `json:"shared"`
 	Unique int64    `json:"unique"`
 	Frees  *int64   `json:"frees,omitempty"`
+	Unpin  *int64   `json:"unpin_frees,omitempty"`
 	UsedBy []string `json:"used_by"`
 }
 
@@ -37,6 +40,7 @@ type freesAnswer struct {
 type duAnswer struct {
 	Images []string    `json:"images"`
 	Frees  freesAnswer `json:"frees"`
+	Unpin  freesAnswer `json:"unpin_frees"`
 	By     string      `json:"by"`
 	Parts  []part      `json:"parts"`
 	Lanes  lanesAnswer `json:"lanes"`
@@ -63,6 +67,9 @@ shrink at once), and on btrfs and xfs by metadata that they keep outside of file
 cannot be removed. A reflinked lane counts with its blocks, though they may be shared.
 
 The lanes of the whole store are counted with what they take besides their objects: next to nothing where there are reflinks.
+
+UNPIN is the same for the pinned store: what df shows after all pins of the images end. An image that is pinned and in the store as well
+keeps its data until it is gone from both. Layers that a registered graphroot needs stay (storagectl pin ls --held).
 
 SIZE, SHARED and UNIQUE are those of "storagectl images", for the parts named by --by. A part that is one image or layer has its own
 FREES, if it alone were removed; the parts do not add up, because what two of them share goes only with the second.`
@@ -115,6 +122,9 @@ func (a *app) du(args []string, by string) error {
 	if v.Frees, err = d.frees(set); err != nil {
 		return err
 	}
+	if v.Unpin, err = d.unpinFrees(set); err != nil {
+		return err
+	}
 	for _, home := range d.homes[:d.own] {
 		use, err := home.Repo().LaneUse(context.Background())
 		if err != nil {
@@ -131,7 +141,7 @@ func (a *app) du(args []string, by string) error {
 }
 
 func duHeading(by string) string {
-	return row(strings.ToUpper(by), "SIZE", "SHARED", "UNIQUE", "FREES")
+	return row(strings.ToUpper(by), "SIZE", "SHARED", "UNIQUE", "FREES", "UNPIN")
 }
 
 func (a *app) answerDu(v *duAnswer, set []*knownImage) error {
@@ -144,17 +154,25 @@ func (a *app) answerDu(v *duAnswer, set []*knownImage) error {
 		case p.Frees != nil:
 			frees = size(*p.Frees)
 		}
+		unpin := "-"
+		if p.Unpin != nil {
+			unpin = size(*p.Unpin)
+		}
 		title := printable(p.Name)
 		if v.By == "image" || v.By == "layer" {
 			title = name(p.Name, p.Names)
 		}
-		rows = append(rows, row(title, size(p.Size), size(p.Shared), size(p.Unique), frees))
+		rows = append(rows, row(title, size(p.Size), size(p.Shared), size(p.Unique), frees, unpin))
 	}
 	if err := a.answer(v, duHeading(v.By), rows); err != nil {
 		return err
 	}
 	a.say("\nRemoving %s together frees %s: data %s, lanes %s, private %s, metadata %s, records %s.", count(len(set), "image"),
 		size(v.Frees.Total), size(v.Frees.Data), size(v.Frees.Lanes), size(v.Frees.Private), size(v.Frees.Metadata), size(v.Frees.Records))
+	if v.Unpin.Layers > 0 {
+		a.say("Unpinning what is pinned of them frees %s: data %s, lanes %s, private %s, metadata %s, records %s.", size(v.Unpin.Total),
+			size(v.Unpin.Data), size(v.Unpin.Lanes), size(v.Unpin.Private), size(v.Unpin.Metadata), size(v.Unpin.Records))
+	}
 	a.say("Lanes of the whole store: %d, %s (%d unused).", v.Lanes.Count, size(v.Lanes.Bytes), v.Lanes.Unused)
 	if v.By == "image" && len(v.Common) > 1 {
 		a.picture(v, set)
@@ -194,7 +212,6 @@ func (d *disk) frees(set []*knownImage) (freesAnswer, error) {
 		}
 	}
 	ids := d.goingLayers(free)
-	v := freesAnswer{Layers: len(ids)}
 	byHome := map[int][]string{}
 	for _, id := range ids {
 		for i, c := range d.homes[:d.own] {
@@ -203,22 +220,59 @@ func (d *disk) frees(set []*knownImage) (freesAnswer, error) {
 			}
 		}
 	}
-	var sum store.Frees
+	v, err := d.sum(byHome)
+	root := d.store.GraphRoot()
+	if d.own == 2 {
+		root = d.store.ImageStore()
+	}
+	v.add(records(root, free, ids))
+	return v, err
+}
+
+// unpinFrees is what ending all pins of the images frees.
+func (d *disk) unpinFrees(set []*knownImage) (v freesAnswer, err error) {
+	at := slices.IndexFunc(d.homes, func(c *layers.Catalog) bool { return c.Home() == filepath.Join(d.pinned, driverName) })
+	var pinned []*knownImage
+	var images []string
+	for _, k := range set {
+		if k.Pinned && at >= 0 {
+			pinned, images = append(pinned, k), append(images, k.ID)
+		}
+	}
+	if len(pinned) == 0 {
+		return v, nil
+	}
+	ids, err := pins.Going(d.pinned, images)
+	if err != nil {
+		return v, advise(err, "storagectl pin doctor")
+	}
+	v, err = d.sum(map[int][]string{at: ids})
+	v.add(records(d.pinned, pinned, ids))
+	return v, err
+}
+
+// sum is what removing layers from the homes frees, without records.
+func (d *disk) sum(byHome map[int][]string) (freesAnswer, error) {
+	var v freesAnswer
 	for i, ids := range byHome {
 		f, err := d.homes[i].Frees(context.Background(), ids)
 		if err != nil {
 			return v, advise(err, "storagectl check")
 		}
-		sum.Data += f.Data
-		sum.Lanes += f.Lanes
-		sum.Private += f.Private
-		sum.Metadata += f.Metadata
-		sum.Objects += f.Objects
+		v.Layers += len(ids)
+		v.Data += f.Data
+		v.Lanes += f.Lanes
+		v.Private += f.Private
+		v.Metadata += f.Metadata
+		v.Objects += f.Objects
+		v.Total += f.Sum()
 	}
-	v.Data, v.Lanes, v.Private, v.Metadata, v.Objects = sum.Data, sum.Lanes, sum.Private, sum.Metadata, sum.Objects
-	v.Records = d.records(free, ids)
-	v.Total = sum.Sum() + v.Records
 	return v, nil
+}
+
+func (v *freesAnswer) add(records int64) {
+	v.Records += records
+	v.Total += records
 }
 
 // goingLayers are the layers that containers/storage removes with the images: those of our own store that nothing else needs.
@@ -283,6 +337,13 @@ func (d *disk) parts(v *duAnswer, set []*knownImage, by string) error {
 				return err
 			}
 			p.Frees = &f.Total
+		}
+		if k.Pinned {
+			f, err := d.unpinFrees([]*knownImage{k})
+			if err != nil {
+				return err
+			}
+			p.Unpin = &f.Total
 		}
 		v.Parts = append(v.Parts, p)
 	}

@@ -27,6 +27,7 @@ type disk struct {
 	containers []storage.Container
 	usedBy     map[string][]string // containers' names by image
 	use        *usage
+	pinned     string // the pinned store, "" if it is not used
 }
 
 func (a *app) newDisk() (*disk, error) {
@@ -39,6 +40,9 @@ func (a *app) newDisk() (*disk, error) {
 		d.own = 2
 	}
 	if d.homes, err = a.catalogs(); err != nil {
+		return nil, err
+	}
+	if d.pinned, err = a.pinnedStore(); err != nil {
 		return nil, err
 	}
 	if d.images, err = a.images(); err != nil {
@@ -61,12 +65,8 @@ func (a *app) newDisk() (*disk, error) {
 	return d, err
 }
 
-// records is what containers/storage keeps of images and layers outside of the driver.
-func (d *disk) records(set []*knownImage, ids []string) int64 {
-	root := d.store.GraphRoot()
-	if d.own == 2 {
-		root = d.store.ImageStore()
-	}
+// records is what containers/storage keeps in a root of images and layers outside of the driver.
+func records(root string, set []*knownImage, ids []string) int64 {
 	var sum int64
 	for _, k := range set {
 		sum += diskBlocks(filepath.Join(root, driverName+"-images", k.ID))

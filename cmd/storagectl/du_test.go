@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -66,6 +68,70 @@ func TestDuFreesWhatDfSays(t *testing.T) {
 			t.Errorf("%v: df says %d bytes, du said %d (%+v)", set, got, said.Frees.Total, said.Frees)
 		}
 	}
+}
+
+// TestUnpinFreesWhatDuSaid ends pins and compares df with what du had said: of an image that shares layers with another pinned one, of the
+// last one, while the images are in the store too, and when the pinned store alone is left.
+func TestUnpinFreesWhatDuSaid(t *testing.T) {
+	fs := testfs.Mount(t, "ext4")
+	isolate(t)
+	random := rand.New(rand.NewPCG(3, 4))
+	dirs := map[string]string{}
+	for _, name := range []string{"base", "one", "two"} {
+		dirs[name] = t.TempDir()
+		fill(t, random, dirs[name], name)
+	}
+	copyFile(t, filepath.Join(dirs["one"], "usr/one-2"), filepath.Join(dirs["one"], "usr/twice"))
+	flags := []string{"--root", fs + "/root", "--runroot", fs + "/run", "--storage-opt", "pinned_store=" + fs + "/pinned"}
+	for _, alone := range []bool{false, true} {
+		s := openTest(t, fs)
+		putImage(s, "localhost/a:latest", []string{dirs["base"], dirs["one"]})
+		putImage(s, "localhost/b:latest", []string{dirs["base"], dirs["two"]})
+		closeTest(t, s)
+		for _, name := range []string{"a", "b"} {
+			program(t, append(flags, "pin", name, "--name", name)...)
+		}
+		if alone {
+			if err := errors.Join(os.RemoveAll(fs+"/root"), os.RemoveAll(fs+"/run")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, name := range []string{"a", "b"} {
+			var said duAnswer
+			if err := json.Unmarshal(program(t, append(flags, "du", "--format", "json", name)...), &said); err != nil {
+				t.Fatal(err)
+			}
+			before := free(t, fs)
+			program(t, append(flags, "unpin", name)...)
+			got := free(t, fs) - before
+			t.Logf("alone %t, %s: du said %d, df says %d, for %d layers", alone, name, said.Unpin.Total, got, said.Unpin.Layers)
+			want := 1 // the second takes the layer that both share
+			if name == "b" {
+				want = 2
+			}
+			if said.Unpin.Layers != want || said.Unpin.Total == 0 || (said.Unpin.Data > 0) != alone {
+				t.Errorf("du said %+v", said.Unpin)
+			}
+			if diff, limit := got-said.Unpin.Total, int64(rounding*want); diff > limit || diff < -limit {
+				t.Errorf("alone %t, %s: df says %d bytes, du said %d (%+v)", alone, name, got, said.Unpin.Total, said.Unpin)
+			}
+		}
+	}
+}
+
+// program runs the program in a process of its own, which has to work, and returns what it prints.
+func program(t *testing.T, args ...string) []byte {
+	t.Helper()
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Cmd{Path: path, Args: append([]string{"storagectl"}, args...), Env: append(os.Environ(), "HOME="+t.TempDir()), Stderr: &bytes.Buffer{}}
+	out, err := c.Output()
+	if err != nil {
+		t.Fatalf("storagectl %v: %v: %s", args, err, c.Stderr)
+	}
+	return out
 }
 
 func isolate(t *testing.T) {
