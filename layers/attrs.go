@@ -2,9 +2,9 @@ package layers
 
 import (
 	"archive/tar"
-	"slices"
 	"strings"
 
+	"github.com/ostree-storage/ostree-storage/store"
 	"github.com/ostree-storage/ostree-storage/store/object"
 )
 
@@ -51,27 +51,6 @@ func settable(name string, typeflag byte, userNS bool) bool {
 	return false
 }
 
-// On xfs an access control list is listed a second time, in the filesystem's own form.
-const (
-	aclShadow        = "trusted.SGI_ACL_FILE"
-	defaultACLShadow = "trusted.SGI_ACL_DEFAULT"
-)
-
-// withoutShadows returns attributes without the second forms of access control lists: xfs makes them of the lists, and elsewhere they would
-// be attributes that the image does not have.
-func withoutShadows(xattrs []object.Xattr) []object.Xattr {
-	has := func(name string) bool {
-		return slices.ContainsFunc(xattrs, func(x object.Xattr) bool { return x.Name == name })
-	}
-	file, dir := has(aclXattr) && has(aclShadow), has(defaultACLXattr) && has(defaultACLShadow)
-	if !file && !dir {
-		return xattrs
-	}
-	return slices.DeleteFunc(slices.Clone(xattrs), func(x object.Xattr) bool {
-		return file && x.Name == aclShadow || dir && x.Name == defaultACLShadow
-	})
-}
-
 // diskXattrs returns the attributes that an inode in `tree/` carries for a meta: those that overlayfs would act on have the name
 // that it shows under their own. special says that the list differs from what an object holds, so that the inode must be one of its own.
 func diskXattrs(m *meta, prefix string) (list []object.Xattr, special bool) {
@@ -81,9 +60,9 @@ func diskXattrs(m *meta, prefix string) (list []object.Xattr, special bool) {
 		}
 	}
 	if !special {
-		return withoutShadows(m.xattrs), false
+		return store.WithoutShadows(m.xattrs), false
 	}
-	for _, x := range withoutShadows(m.xattrs) {
+	for _, x := range store.WithoutShadows(m.xattrs) {
 		if rest, ok := strings.CutPrefix(x.Name, prefix); ok {
 			x.Name = prefix + "overlay." + rest
 		}

@@ -51,10 +51,11 @@ func CanClone(c *Catalog, from *Layer) error {
 
 // Clone makes a layer of another catalog a layer of c, with the same id, ancestors and commit. Its parent must be there. Objects,
 // metadata and the inodes that its tree shares with its repository are linked where both are on one mount, else reflinked or copied;
-// inodes of their own are reflinked or copied. Nothing is durable before the repository's Sync. What was under the id before is removed.
+// inodes of their own are reflinked or copied. Nothing is durable before the repository's Sync. What was under the id before is removed. The
+// error matches ErrUnsupported if the layer can only come as a tar.
 func Clone(ctx context.Context, c *Catalog, from *Layer, o CloneOptions) error {
 	if err := c.clone(ctx, from, o); err != nil {
-		return fmt.Errorf("clone layer %s: %w", from.ID, err)
+		return fmt.Errorf("clone layer %s: %w", from.ID, matchUnsupported(err))
 	}
 	return nil
 }

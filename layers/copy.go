@@ -19,7 +19,7 @@ func copyInode(dir int, name string, from int, st *unix.Stat_t, label string) er
 	if err != nil {
 		return err
 	}
-	xattrs = withoutShadows(xattrs)
+	xattrs = store.WithoutShadows(xattrs)
 	if label != "" {
 		xattrs = slices.DeleteFunc(xattrs, func(x object.Xattr) bool { return x.Name == labelXattr })
 	}

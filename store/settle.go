@@ -67,6 +67,27 @@ func (s *Stage) Settle(mode uint32, xattrs []object.Xattr) (uint32, []object.Xat
 	return got.mode, all, nil
 }
 
+// On xfs an access control list is listed a second time, in the filesystem's own form, and hashed with the rest.
+const (
+	aclShadow        = "trusted.SGI_ACL_FILE"
+	aclDefaultShadow = "trusted.SGI_ACL_DEFAULT"
+)
+
+// WithoutShadows returns attributes without the second forms of access control lists. Wherever the lists are set the filesystem makes what
+// second forms it has; those of another would be attributes that the file does not have.
+func WithoutShadows(xattrs []object.Xattr) []object.Xattr {
+	has := func(name string) bool {
+		return slices.ContainsFunc(xattrs, func(x object.Xattr) bool { return x.Name == name })
+	}
+	file, dir := has(aclAccess) && has(aclShadow), has(aclDefault) && has(aclDefaultShadow)
+	if !file && !dir {
+		return xattrs
+	}
+	return slices.DeleteFunc(slices.Clone(xattrs), func(x object.Xattr) bool {
+		return file && x.Name == aclShadow || dir && x.Name == aclDefaultShadow
+	})
+}
+
 // trySettle sets mode and attributes on a nameless file or an empty directory and reads them back.
 func (s *Stage) trySettle(mode uint32, ask []object.Xattr) (settlement, error) {
 	fd, done, err := s.settleOn(mode)
