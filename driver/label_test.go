@@ -22,7 +22,8 @@ import (
 
 const storeLabel = "system_u:object_r:container_ro_file_t:s0"
 
-// labelledTar has files with a label of the image's own, and the size of them all. One of them is too large to be held in memory.
+// labelledTar has files with a label of the image's own, and the size of them all. One of them is too large to be held in memory, one is equal
+// to another. There are a directory, a symlink, a fifo, an empty file and a whiteout as well.
 func labelledTar(t testing.TB, n int) ([]byte, int64) {
 	t.Helper()
 	var b bytes.Buffer
@@ -42,6 +43,18 @@ func labelledTar(t testing.TB, n int) ([]byte, int64) {
 		_, err := w.Write([]byte(strings.Repeat(string(rune('a'+i)), size)))
 		must(t, err)
 	}
+	label := map[string]string{"SCHILY.xattr.security.selinux": "image_u:object_r:image_t:s0\x00"}
+	for _, h := range []*tar.Header{
+		{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o750}, {Name: "d/link", Typeflag: tar.TypeSymlink, Linkname: "x"},
+		{Name: "d/link2", Typeflag: tar.TypeSymlink, Linkname: "x"}, {Name: "d/fifo", Typeflag: tar.TypeFifo, Mode: 0o600},
+		{Name: "d/empty", Typeflag: tar.TypeReg, Mode: 0o600}, {Name: ".wh.gone", Typeflag: tar.TypeReg},
+		{Name: "d/a", Typeflag: tar.TypeReg, Size: 3}, {Name: "d/b", Typeflag: tar.TypeReg, Size: 3},
+	} {
+		h.PAXRecords = label
+		must(t, w.WriteHeader(h))
+		_, err := w.Write(make([]byte, h.Size))
+		must(t, err)
+	}
 	must(t, w.Close())
 	return b.Bytes(), sum
 }
@@ -51,9 +64,15 @@ func wantLabels(t *testing.T, d *driver.Driver, dir, id, want string) {
 	t.Helper()
 	n := 0
 	look := func(root, suffix string) {
+		before := n
+		defer func() {
+			if n == before {
+				t.Errorf("%s: nothing to look at", root)
+			}
+		}()
 		must(t, filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
 			must(t, err)
-			if suffix != "" && !strings.HasSuffix(path, suffix) {
+			if suffix != "" && !strings.HasSuffix(path, suffix) || suffix == ".1" && e.IsDir() {
 				return nil
 			}
 			n++
@@ -67,8 +86,9 @@ func wantLabels(t *testing.T, d *driver.Driver, dir, id, want string) {
 		}))
 	}
 	look(filepath.Join(dir, "ostree", "repo", "objects"), ".file")
+	look(filepath.Join(dir, "ostree", "repo", "extensions", "ostree-storage", "lanes"), ".1")
 	look(filepath.Join(dir, "ostree", "layers", id, "tree"), "")
-	if n < 8 {
+	if n < 20 {
 		t.Errorf("only %d inodes were looked at", n)
 	}
 	if got := status(t, d, "Store label"); want != "" && got != want {
@@ -158,7 +178,7 @@ func TestStoreLabel(t *testing.T) {
 // wantBlocksShared compares where the files of two layers are on the device.
 func wantBlocksShared(t *testing.T, root, other string, want bool) {
 	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(root, "ostree", "layers", "img", "tree", "*"))
+	paths, err := filepath.Glob(filepath.Join(root, "ostree", "layers", "img", "tree", "f?"))
 	must(t, err)
 	if len(paths) < 8 {
 		t.Errorf("only %d files", len(paths))
