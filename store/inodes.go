@@ -54,7 +54,7 @@ func (s *Stage) WriteInodes(path string, tree *os.File) error {
 	if err := unix.Fstat(int(tree.Fd()), &st); err != nil {
 		return &os.PathError{Op: "stat", Path: tree.Name(), Err: err}
 	}
-	b := encodeInodes(st.Ino, s.used, s.filed)
+	b := encodeInodes(st.Ino, &s.used, s.filed)
 	fd, err := s.r.disk.create(unix.AT_FDCWD, path, 0o600)
 	if err != nil {
 		return &os.PathError{Op: "create", Path: path, Err: err}
@@ -65,11 +65,8 @@ func (s *Stage) WriteInodes(path string, tree *os.File) error {
 	return nil
 }
 
-func encodeInodes(tree uint64, used map[uint64]uint32, filed map[uint64]laneID) []byte {
-	inos := make([]uint64, 0, len(used))
-	for ino := range used {
-		inos = append(inos, ino)
-	}
+func encodeInodes(tree uint64, used *lanesInUse, filed map[uint64]laneID) []byte {
+	inos := used.inodes()
 	slices.Sort(inos)
 	b := make([]byte, inodesHeader, inodesHeader+12*len(inos)+filedSize*len(filed))
 	copy(b, inodesMagic)
@@ -80,7 +77,7 @@ func encodeInodes(tree uint64, used map[uint64]uint32, filed map[uint64]laneID) 
 		b = le.AppendUint64(b, ino)
 	}
 	for _, ino := range inos {
-		b = le.AppendUint32(b, used[ino])
+		b = le.AppendUint32(b, used.lane(ino))
 	}
 	n := uint64(0)
 	for _, ino := range inos {

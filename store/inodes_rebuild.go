@@ -20,7 +20,7 @@ func rebuildInodes(path, tree string) (*Inodes, error) {
 	if err := unix.Fstat(int(d.Fd()), &st); err != nil {
 		return nil, &os.PathError{Op: "stat", Path: tree, Err: err}
 	}
-	used := map[uint64]uint32{}
+	var used lanesInUse
 	err = walkTree(int(d.Fd()), func(e entry) error {
 		if !e.kind.IsRegular() && e.kind != fs.ModeSymlink {
 			return nil
@@ -30,14 +30,14 @@ func rebuildInodes(path, tree string) (*Inodes, error) {
 			return &os.PathError{Op: "stat", Path: e.name, Err: err}
 		}
 		if st.Nlink > 1 {
-			used[st.Ino] = LaneUnknown
+			used.set(st.Ino, LaneUnknown)
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, &os.PathError{Op: "list inodes of", Path: tree, Err: err}
 	}
-	b := encodeInodes(st.Ino, used, nil)
+	b := encodeInodes(st.Ino, &used, nil)
 	l := &Inodes{b: b}
 	if err := l.parse(); err != nil {
 		return nil, err

@@ -50,9 +50,7 @@ func (s *Stage) claim(it *item) uint32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.watch(it.sum[0])
-	n := s.claims[key]
-	s.claims[key] = n + 1
-	return n
+	return s.claims.next(key)
 }
 
 // watch notes the state of objects/xx before the first look into it. The caller holds s.mu.
@@ -160,10 +158,10 @@ func (s *Stage) take(ino uint64, n uint32) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.used[ino]; ok {
+	if s.used.has(ino) {
 		return false
 	}
-	s.used[ino] = n
+	s.used.set(ino, n)
 	return true
 }
 
@@ -171,7 +169,7 @@ func (s *Stage) take(ino uint64, n uint32) bool {
 func (s *Stage) release(ino uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.used, ino)
+	s.used.delete(ino)
 }
 
 // free tells if take would succeed.
@@ -181,8 +179,7 @@ func (s *Stage) free(ino uint64) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, ok := s.used[ino]
-	return !ok
+	return !s.used.has(ino)
 }
 
 // avoid answers whether an ancestor's tree has an inode. Deep chains are merged into one list at the first question.

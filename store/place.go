@@ -132,7 +132,7 @@ func (s *Stage) PutLoose(f File, body []byte) (Placed, error) {
 func (s *Stage) Forget(p Placed) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.used, p.Ino)
+	s.used.delete(p.Ino)
 	delete(s.filed, p.Ino)
 }
 
@@ -263,7 +263,7 @@ func (s *Stage) placeNew(dir int, name string, it *item, n uint32, clone bool) (
 		return Placed{}, err
 	}
 	s.mu.Lock()
-	s.used[ino] = n
+	s.used.set(ino, n)
 	if s.o.NoSync {
 		s.written = append(s.written, object.Name{Checksum: it.sum, Type: object.TypeFile})
 	}

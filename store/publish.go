@@ -246,7 +246,8 @@ func (s *Stage) publishLane(dir int, name string, p *Placed, mine *unix.Stat_t, 
 func (s *Stage) registered(ino uint64, id laneID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.used[ino], s.filed[ino] = id.n, id
+	s.used.set(ino, id.n)
+	s.filed[ino] = id
 	return nil
 }
 
@@ -279,7 +280,7 @@ func (s *Stage) relink(dir int, name string, mine *unix.Stat_t, at spot, id lane
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.used, mine.Ino)
+	s.used.delete(mine.Ino)
 	if at.file {
 		s.filed[at.ino] = id
 	}

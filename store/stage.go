@@ -40,8 +40,8 @@ type Stage struct {
 	early    early
 
 	mu       sync.Mutex
-	claims   map[uint64]uint32        // per laneHash: the next lane that no file of this stage has asked for
-	used     map[uint64]uint32        // inodes of the tree that are shared, with their lanes
+	claims   laneCounts               // per laneHash: the next lane that no file of this stage has asked for
+	used     lanesInUse               // inodes of the tree that are shared, with their lanes
 	filed    map[uint64]laneID        // those of them that have a lane file
 	loose    map[object.Checksum]bool // objects in .objects; false while one is being made
 	held     []object.Name            // the same in order
@@ -78,7 +78,7 @@ func (r *Repo) NewStage(o StageOptions) (*Stage, error) {
 	}
 	s := &Stage{
 		r: r.root, o: o, features: f, lock: -1,
-		claims: map[uint64]uint32{}, used: map[uint64]uint32{}, filed: map[uint64]laneID{},
+		filed: map[uint64]laneID{},
 		loose: map[object.Checksum]bool{}, put: map[object.Name]struct{}{}, settled: map[string]settlement{},
 		handles: map[handleKey]unix.FileHandle{}, avoid: avoid{lists: o.Ancestors},
 	}
@@ -186,6 +186,8 @@ func (s *Stage) Close() error {
 // leave gives up a stage without removing it: Recover does that.
 func (s *Stage) leave() {
 	_ = s.early.wait() // Publish has asked, if it came to that
+	s.claims.table.free()
+	s.used.zero.free()
 	for _, f := range []**os.File{&s.dir, &s.own} {
 		if *f != nil {
 			(*f).Close()
