@@ -66,7 +66,9 @@ func run(socket, name string, in io.Reader, out io.Writer) error {
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	if err := conn.Invoke(ctx, fmt.Sprintf("/%s/%s", m.Parent().FullName(), m.Name()), request, reply); err != nil {
+	// On a busy machine a server may not greet in time; only who asks for its version wants to know whether it is there.
+	wait := grpc.WaitForReady(name != "Version")
+	if err := conn.Invoke(ctx, fmt.Sprintf("/%s/%s", m.Parent().FullName(), m.Name()), request, reply, wait); err != nil {
 		return err
 	}
 	text, err = protojson.Marshal(reply)
