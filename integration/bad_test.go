@@ -115,7 +115,7 @@ func makeTar(t *testing.T, entries ...entry) []byte {
 }
 
 // No entry of a layer reaches outside the layer.
-func TestEscapes(t *testing.T) {
+func TestA12Escapes(t *testing.T) {
 	t.Parallel()
 	podman, set := programs.Find(t, "podman"), fixtures.Require(t)
 	s := newStore(t, "ostree")
@@ -166,7 +166,7 @@ func TestBadOptions(t *testing.T) {
 }
 
 // Homes that the driver must not touch: a later format, another driver's, one on two mounts, no hardlinks.
-func TestBadHomes(t *testing.T) {
+func TestB20BadHomes(t *testing.T) {
 	t.Parallel()
 	podman, set := programs.Find(t, "podman"), fixtures.Require(t)
 	image := set.Need(t, "tiny")

@@ -160,7 +160,7 @@ func TestManyLayers(t *testing.T) {
 }
 
 // A host's own commits in the repository are roots like any other, and neither side's pruning takes the other's.
-func TestForeignCommits(t *testing.T) {
+func TestB09ForeignCommits(t *testing.T) {
 	t.Parallel()
 	podman, set := programs.Find(t, "podman"), fixtures.Require(t)
 	s := newStore(t, "ostree")

@@ -168,7 +168,7 @@ func TestRootlessPinned(t *testing.T) {
 }
 
 // Nobody else gets at a user's or at root's store, whatever permissions are above it.
-func TestStoresAreClosed(t *testing.T) {
+func TestB01StoresAreClosed(t *testing.T) {
 	t.Parallel()
 	s, set := rootless(t, "ext4", "ostree")
 	load(t, s, set.Need(t, "busybox"))

@@ -48,8 +48,8 @@ func TestCheckHasNoFalseFindings(t *testing.T) {
 	})
 }
 
-// TestRepairTree damages one entry of a tree in every way, and has it mended.
-func TestRepairTree(t *testing.T) {
+// TestB12RepairTree damages one entry of a tree in every way, and has it mended.
+func TestB12RepairTree(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		path   string

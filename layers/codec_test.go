@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -222,6 +223,16 @@ func TestReadLayerMeta(t *testing.T) {
 		},
 		"unknown key": func(c *object.Commit) {
 			c.Metadata = append(c.Metadata, object.MetadataEntry{Key: "ostree-storage.zeal", Value: object.ByteVariant(1)})
+		},
+		"repeated key": func(c *object.Commit) {
+			c.Metadata = append(slices.Clone(c.Metadata[:1]), c.Metadata...)
+		},
+		"repeated key with another value": func(c *object.Commit) {
+			c.Metadata = slices.Insert(slices.Clone(c.Metadata), 1, object.MetadataEntry{Key: keyTimes, Value: object.BytesVariant([]byte{1, 0, 0})})
+		},
+		"keys out of order": func(c *object.Commit) {
+			c.Metadata = slices.Clone(c.Metadata)
+			slices.Reverse(c.Metadata)
 		},
 		"empty value": func(c *object.Commit) {
 			c.Metadata = []object.MetadataEntry{{Key: keyFormat, Value: object.ByteVariant(1)}, {Key: keyTimes, Value: object.BytesVariant(nil)}}

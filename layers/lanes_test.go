@@ -71,9 +71,9 @@ func TestLinksOfOneLayer(t *testing.T) {
 	}
 }
 
-// TestLanesOfAChain applies one tar at every level of a chain: no inode appears twice in the chain, the commits are equal to the bit,
+// TestB05LanesOfAChain applies one tar at every level of a chain: no inode appears twice in the chain, the commits are equal to the bit,
 // and another chain shares all inodes.
-func TestLanesOfAChain(t *testing.T) {
+func TestB05LanesOfAChain(t *testing.T) {
 	needRoot(t)
 	c := openCatalog(t, tmpfs(t)+"/home", layers.Options{})
 	data := makeTar(t, file("usr/a", "same"), file("usr/b", "same"), file("usr/c", "other"), symlink("usr/s", "t"))
@@ -108,8 +108,8 @@ func TestLanesOfAChain(t *testing.T) {
 	}
 }
 
-// TestExactLinkCounts looks at st_nlink where programs do.
-func TestExactLinkCounts(t *testing.T) {
+// TestB05ExactLinkCounts looks at st_nlink where programs do.
+func TestB05ExactLinkCounts(t *testing.T) {
 	needRoot(t)
 	base := tmpfs(t)
 	data := makeTar(t, file("etc/cron.d/job", "x"), file("etc/plain", "y"), link("usr/linked", "etc/plain"), file("var/log/l", "z"),

@@ -16,8 +16,8 @@ import (
 	"github.com/ostree-storage/ostree-storage/layers"
 )
 
-// TestKilled kills a process at one point or another, and opens the home again.
-func TestKilled(t *testing.T) {
+// TestB10Killed kills a process at one point or another, and opens the home again.
+func TestB10Killed(t *testing.T) {
 	if step := os.Getenv("LAYERS_STEP"); step != "" {
 		dieAt(t, step, os.Getenv("LAYERS_HOME"))
 		return
@@ -32,7 +32,7 @@ func TestKilled(t *testing.T) {
 			if step == "moved aside" {
 				apply(t, c, "more", "base", makeTar(t, file("usr/z", "2")))
 			}
-			cmd := exec.Command(os.Args[0], "-test.run=^TestKilled$")
+			cmd := exec.Command(os.Args[0], "-test.run=^TestB10Killed$")
 			cmd.Env = append(os.Environ(), "LAYERS_STEP="+step, "LAYERS_HOME="+home)
 			out, err := cmd.CombinedOutput()
 			var exit *exec.ExitError

@@ -80,8 +80,15 @@ func readLayerMeta(c *object.Commit) (*layerMeta, error) {
 	for _, f := range m.fields() {
 		known[f.key] = f.value
 	}
+	last := ""
 	for _, e := range c.Metadata {
 		value, ok := known[e.Key]
+		if strings.HasPrefix(e.Key, "ostree-storage.") {
+			if e.Key <= last {
+				return nil, &metaError{e.Key, "key is repeated or out of order"}
+			}
+			last = e.Key
+		}
 		switch {
 		case !ok && strings.HasPrefix(e.Key, "ostree-storage."):
 			return nil, &metaError{e.Key, "unknown key"}

@@ -80,8 +80,8 @@ func (w *world) exact(t *testing.T, ids []string) {
 	}
 }
 
-// TestChurn has goroutines of one process apply and remove layers that share most of their files, with checks between.
-func TestChurn(t *testing.T) {
+// TestB09Churn has goroutines of one process apply and remove layers that share most of their files, with checks between.
+func TestB09Churn(t *testing.T) {
 	w := newWorld(t, testfs.Mount(t, "ext4"))
 	const workers, rounds = 4, 12
 	done := make(chan struct{})
@@ -136,8 +136,8 @@ func TestReleaseTogether(t *testing.T) {
 	}
 }
 
-// TestProcesses does the same with several processes, with ostree prune among them.
-func TestProcesses(t *testing.T) {
+// TestB09Processes does the same with several processes, with ostree prune among them.
+func TestB09Processes(t *testing.T) {
 	if home := os.Getenv("STORE_TEST_CHURN"); home != "" {
 		seed, err := strconv.ParseUint(os.Getenv("STORE_TEST_SEED"), 10, 64)
 		must(t, err)
@@ -181,14 +181,14 @@ func processes(t *testing.T, w *world, seed, n, rounds int) {
 
 // churner is a process that runs churn.
 func churner(w *world, seed, rounds int) *exec.Cmd {
-	cmd := exec.Command(os.Args[0], "-test.run=^TestProcesses$")
+	cmd := exec.Command(os.Args[0], "-test.run=^TestB09Processes$")
 	cmd.Env = append(os.Environ(), "STORE_TEST_CHURN="+w.home, fmt.Sprintf("STORE_TEST_SEED=%d", seed),
 		fmt.Sprintf("STORE_TEST_ROUNDS=%d", rounds))
 	return cmd
 }
 
-// TestKilled kills processes at random, and wants each survivor to find a sound repository.
-func TestKilled(t *testing.T) {
+// TestB10Killed kills processes at random, and wants each survivor to find a sound repository.
+func TestB10Killed(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}

@@ -212,8 +212,8 @@ func TestCutRecover(t *testing.T) {
 	})
 }
 
-// TestFaults lets each operation fail once, or for ever, as a full or broken disk does. Nothing may be half done.
-func TestFaults(t *testing.T) {
+// TestB11Faults lets each operation fail once, or for ever, as a full or broken disk does. Nothing may be half done.
+func TestB11Faults(t *testing.T) {
 	top := testfs.Mount(t, "ext4")
 	for _, errno := range faults {
 		for _, times := range []int{1, 0} {

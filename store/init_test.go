@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -35,6 +36,13 @@ func TestCutInit(t *testing.T) {
 		must(t, r.Fsck(context.Background(), FsckOptions{}, func(f Finding) { t.Error(f) }))
 		if fi, err := os.Stat(home + "/repo"); err != nil || fi.Mode().Perm() != 0o700 {
 			t.Errorf("mode %v, %v", fi.Mode(), err)
+		}
+		_, err = r.Recover(context.Background())
+		must(t, err)
+		for _, pattern := range []string{"/.probe*", "/config.*", "/extensions/ostree-storage/config.*"} {
+			if left, err := filepath.Glob(home + "/repo" + pattern); err != nil || len(left) > 0 {
+				t.Errorf("cut at %d: left after recovery: %q, %v", n, left, err)
+			}
 		}
 		must(t, r.Close())
 		if d.n < n {

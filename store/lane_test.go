@@ -147,8 +147,8 @@ func fill(t *testing.T, path, dir string, limit, n int) {
 	}
 }
 
-// TestLinkLimit fills an object's inode, and then its successor's, as 65,000 roots would. Nobody may notice.
-func TestLinkLimit(t *testing.T) {
+// TestB11LinkLimit fills an object's inode, and then its successor's, as 65,000 roots would. Nobody may notice.
+func TestB11LinkLimit(t *testing.T) {
 	home := testfs.Mount(t, "ext4")
 	r := storetest.At(t, home+"/repo", store.Options{})
 	apply := func(id string) store.Placed {
@@ -220,8 +220,8 @@ func TestRace(t *testing.T) {
 	}
 }
 
-// TestPrunedMeanwhile deletes what a stage counts on before it is published.
-func TestPrunedMeanwhile(t *testing.T) {
+// TestB09PrunedMeanwhile deletes what a stage counts on before it is published.
+func TestB09PrunedMeanwhile(t *testing.T) {
 	home := t.TempDir()
 	r := storetest.At(t, home+"/repo", store.Options{})
 	private := regular(0o600, 1)
@@ -267,8 +267,8 @@ func remove(t *testing.T, r *store.Repo, home, id string) {
 	}
 }
 
-// TestDamaged never links an object that does not look like its header.
-func TestDamaged(t *testing.T) {
+// TestB07Damaged never links an object that does not look like its header.
+func TestB07Damaged(t *testing.T) {
 	home := t.TempDir()
 	r, err := store.Init(home+"/repo", store.Options{})
 	if err != nil {

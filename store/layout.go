@@ -26,6 +26,7 @@ const (
 	turnFile     = extensionDir + "/turn"
 	gateFile     = extensionDir + "/gate"
 	labelFile    = extensionDir + "/config"
+	reserveFile  = extensionDir + "/reserve"
 	lockFile     = ".lock"
 	headsDir     = "refs/heads"
 	stagedRefs   = "staged/" // below refs/heads: commits that have no name yet, one for each stage
@@ -77,6 +78,9 @@ func (l laneID) path() string {
 
 // parseLane reads what path returns.
 func parseLane(path string) (l laneID, err error) {
+	if i := strings.IndexByte(path, '.'); i >= 0 && i < 3 {
+		return l, fmt.Errorf("parse lane %q: not xx/<checksum>", path)
+	}
 	f := strings.Split(path, ".")
 	if len(path) < 3 || path[2] != '/' || len(f) < 3 || len(f) > 5 {
 		return l, fmt.Errorf("parse lane %q: not <checksum>.<time>.<number>", path)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -49,7 +50,29 @@ func (r *Repo) Recover(ctx context.Context) ([]Leftover, error) {
 		return r.finishRemoval(ctx, name)
 	})
 	out = append(out, removals...)
-	return out, errors.Join(err, r.root.sweepRefFiles())
+	return out, errors.Join(err, r.root.sweepRefFiles(), r.root.sweepMaking())
+}
+
+// making are the names of files that initialize makes and removes again.
+var making = regexp.MustCompile(`^(\.probe-[0-9a-f]{16}l?|config\.[0-9a-f]{16})$`)
+
+// sweepMaking removes what a crash left of the making of the repository. Who is still at it finds that it is done.
+func (r *root) sweepMaking() error {
+	for _, dir := range []string{".", extensionDir} {
+		names, err := r.list(dir)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if !making.MatchString(name) {
+				continue
+			}
+			if err := r.disk.remove(r.fd(), dir+"/"+name); err != nil && err != unix.ENOENT {
+				return fmt.Errorf("remove %s: %w", name, err)
+			}
+		}
+	}
+	return nil
 }
 
 // recoverEach calls finish for every directory in parent whose lock nobody holds, while it holds it itself.
@@ -128,10 +151,10 @@ func (r *Repo) finishRemoval(ctx context.Context, name string) error {
 	if !begun {
 		return r.root.removeAll(trashDir, name)
 	}
-	if err := t.moveRefs(); err != nil {
+	if err := r.root.withRoom(t.moveRefs); err != nil {
 		return err
 	}
-	return t.remove(ctx)
+	return r.root.withRoom(func() error { return t.remove(ctx) })
 }
 
 // staleRefFile is the age of a ref's file under tmp/ from which nobody is about to rename it.

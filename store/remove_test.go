@@ -208,8 +208,8 @@ func TestRemoveDeep(t *testing.T) {
 	}
 }
 
-// TestFsckFinds damages a repository in every way that it can be, and wants each found and named.
-func TestFsckFinds(t *testing.T) {
+// TestB12FsckFinds damages a repository in every way that it can be, and wants each found and named.
+func TestB12FsckFinds(t *testing.T) {
 	top := testfs.Mount(t, "ext4")
 	object3 := func(w *world, ext string) string {
 		found, _ := filepath.Glob(w.home + "/repo/objects/*/*." + ext)
@@ -293,8 +293,8 @@ func TestFsckFinds(t *testing.T) {
 	}
 }
 
-// TestUnsynced publishes without a sync, tears objects as a power cut would, and comes back with another boot id.
-func TestUnsynced(t *testing.T) {
+// TestB07Unsynced publishes without a sync, tears objects as a power cut would, and comes back with another boot id.
+func TestB07Unsynced(t *testing.T) {
 	w := newWorld(t, testfs.Mount(t, "ext4"))
 	o := StageOptions{NoSync: true}
 	must(t, w.apply("one", o, testFile{name: "a", body: "aaaa", sec: 1}, testFile{name: "b", body: "bbbb", sec: 1}, testFile{name: "b2", body: "bbbb", sec: 1}))

@@ -14,8 +14,8 @@ import (
 	"github.com/ostree-storage/ostree-storage/store/storetest"
 )
 
-// TestMend replaces a damaged object by a copy from another repository, and by nothing else.
-func TestMend(t *testing.T) {
+// TestB12Mend replaces a damaged object by a copy from another repository, and by nothing else.
+func TestB12Mend(t *testing.T) {
 	ctx := context.Background()
 	repo, other := storetest.New(t), storetest.New(t)
 	meta := &object.DirMeta{Mode: unix.S_IFDIR | 0o755}

@@ -109,10 +109,16 @@ func prepare(d disk, dir *os.File, label string) error {
 	if err = errors.Join(err, unix.Close(f)); err != nil {
 		return fmt.Errorf("the filesystem refuses the store label %q (%w): %w", label, err, ErrUnsupported)
 	}
-	if err := d.link(fd, name, fd, name+"l"); err != nil {
+	switch err := d.link(fd, name, fd, name+"l"); {
+	case err == unix.ENOENT && lstat(fd, "objects", new(unix.Stat_t)) == nil:
+		return nil // another process was faster, and its Recover took this for a leftover
+	case err != nil:
 		return fmt.Errorf("the filesystem cannot make hardlinks (%w): %w", err, ErrUnsupported)
 	}
-	return d.remove(fd, name+"l")
+	if err := d.remove(fd, name+"l"); err != nil && err != unix.ENOENT {
+		return err
+	}
+	return nil
 }
 
 // writeNew writes a small file durably, unless there is one of that name.
@@ -130,11 +136,15 @@ func writeNew(d disk, dir int, name, text string) error {
 	_, err = f.WriteString(text)
 	err = errors.Join(err, d.sync(fd), f.Close())
 	if err == nil {
-		if err = d.link(dir, next, dir, name); err == unix.EEXIST {
-			err = nil
+		err = d.link(dir, next, dir, name)
+		if err == unix.EEXIST || err == unix.ENOENT && lstat(dir, name, &st) == nil {
+			err = nil // another process was faster
 		}
 	}
-	if err := errors.Join(err, d.remove(dir, next)); err != nil {
+	if gone := d.remove(dir, next); gone != unix.ENOENT {
+		err = errors.Join(err, gone)
+	}
+	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	return nil

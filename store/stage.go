@@ -72,6 +72,7 @@ func (r *Repo) NewStage(o StageOptions) (*Stage, error) {
 	if err := r.root.settleUnsynced(context.Background()); err != nil {
 		return nil, err
 	}
+	r.root.keepReserve()
 	f, err := r.root.features()
 	if err != nil {
 		return nil, err

@@ -52,15 +52,20 @@ func (r *Repo) MoveToTrash(oldParent *os.File, name string, refs ...string) (*Tr
 	if err != nil {
 		return nil, err
 	}
-	t, err := r.newTrash()
+	var t *Trash
+	err = at.withRoom(func() (err error) {
+		if t, err = r.newTrash(); err != nil {
+			return err
+		}
+		if err = t.fill(int(oldParent.Fd()), name, refs); err != nil {
+			t.abandon()
+		}
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("move %s to the trash: %w", name, err)
 	}
-	if err = t.fill(int(oldParent.Fd()), name, refs); err != nil {
-		t.abandon()
-		return nil, fmt.Errorf("move %s to the trash: %w", name, err)
-	}
-	if err = t.moveRefs(); err != nil {
+	if err = at.withRoom(t.moveRefs); err != nil {
 		t.unlock()
 		return nil, fmt.Errorf("move %s to the trash: %w", name, err)
 	}
@@ -166,7 +171,8 @@ func (t *Trash) Path() string { return t.repo.root.path + "/" + t.path(trashDirI
 // commits that the refs named, and forgets the removal. After an error Recover tries again.
 func (t *Trash) Remove() error {
 	defer t.unlock()
-	if err := t.remove(context.Background()); err != nil {
+	err := t.repo.root.withRoom(func() error { return t.remove(context.Background()) })
+	if err != nil {
 		return fmt.Errorf("remove %s: %w", t.path(trashDirIn), err)
 	}
 	return nil

@@ -85,9 +85,9 @@ func TestDirectedChains(t *testing.T) {
 	})
 }
 
-// TestOverlayAttributesOfAnImage: what overlayfs acts on in its own layers is,
+// TestA08OverlayAttributesOfAnImage: what overlayfs acts on in its own layers is,
 // in an image, nothing but an attribute.
-func TestOverlayAttributesOfAnImage(t *testing.T) {
+func TestA08OverlayAttributesOfAnImage(t *testing.T) {
 	if *ours == "overlay" {
 		t.Skip("on overlay these attributes act on the mount")
 	}
@@ -196,9 +196,9 @@ func TestPathsBeyondTheLimit(t *testing.T) {
 	})
 }
 
-// TestMoreRootsThanLinks: ext4 gives an inode 65,000 names. When one is used up,
+// TestB11MoreRootsThanLinks: ext4 gives an inode 65,000 names. When one is used up,
 // the next roots get another inode, and see nothing of it.
-func TestMoreRootsThanLinks(t *testing.T) {
+func TestB11MoreRootsThanLinks(t *testing.T) {
 	t.Parallel()
 	dir := testfs.MountOptions(t, "ext4", testfs.Options{Mkfs: []string{"-N", "131072"}})
 	p := opened(t, dir)

@@ -240,9 +240,9 @@ func firstLine(want, got string) string {
 	return fmt.Sprintf("%d lines on overlay, %d on ours", len(w), len(g))
 }
 
-// TestProgramsNoticeLinks shows that the test above can fail: with links=shared
+// TestB05ProgramsNoticeLinks shows that the test above can fail: with links=shared
 // the job's file has more than one link, and cron refuses it.
-func TestProgramsNoticeLinks(t *testing.T) {
+func TestB05ProgramsNoticeLinks(t *testing.T) {
 	if *ours == "overlay" {
 		t.Skip("overlay has no such option")
 	}

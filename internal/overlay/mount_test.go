@@ -183,7 +183,7 @@ func TestNoLowers(t *testing.T) {
 	})
 }
 
-func TestOddPaths(t *testing.T) {
+func TestB18OddPaths(t *testing.T) {
 	long := strings.Repeat(strings.Repeat("d", 250)+"/", 20) // 5,020 bytes
 	names := map[string]string{
 		"colon": "a:b", "comma": "a,b", "backslash": `a\b`, "trailing backslash": `a\`, "escaped": `a\:b\,c`, "space": "a b",
@@ -242,7 +242,7 @@ func testLong(t *testing.T, base, dir string, w overlay.Way) {
 	}
 }
 
-func TestManyLowers(t *testing.T) {
+func TestB18ManyLowers(t *testing.T) {
 	needRoot(t)
 	m := layers(t, filepath.Join(t.TempDir(), strings.Repeat("n", 200)), overlay.MaxLowers)
 	eachWay(t, func(t *testing.T, w overlay.Way) {

@@ -43,7 +43,7 @@ func TestInUserNamespace(t *testing.T) {
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
-	for _, want := range []string{"--- PASS: TestReadWrite/fd ", "--- PASS: TestVolatile/fd ", "--- PASS: TestOddPaths/long/mount_private", "--- PASS: TestUserNamespaceErrors"} {
+	for _, want := range []string{"--- PASS: TestReadWrite/fd ", "--- PASS: TestVolatile/fd ", "--- PASS: TestB18OddPaths/long/mount_private", "--- PASS: TestUserNamespaceErrors"} {
 		if !bytes.Contains(out, []byte(want)) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
@@ -87,7 +87,7 @@ func TestProbe(t *testing.T) {
 }
 
 // A lower's escaped attributes are seen with their own names and do not act on the mount.
-func TestEscape(t *testing.T) {
+func TestA08Escape(t *testing.T) {
 	needRoot(t)
 	if p, err := overlay.NewProber(t.TempDir()); err != nil || p.EscapeXattr() != nil {
 		t.Skipf("no escape here: %v, %v", err, p.EscapeXattr())

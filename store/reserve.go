@@ -1,0 +1,65 @@
+package store
+
+import (
+	"errors"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// reserveSize is room for what a removal has to make before it frees anything: a directory, an inode, a symlink, and the
+// blocks by which directories grow. xfs wants more free for each call than it takes.
+const reserveSize = 1 << 20
+
+// btrfs keeps metadata apart from data, and asks for far more of it than a call takes: there the reserve is attributes.
+const (
+	reserveAttrs = 340
+	reserveAttr  = 12 << 10
+)
+
+// keepReserve sees that the reserve is there: a file that is worth nothing but its blocks. Where it cannot be made,
+// removals on a full filesystem have to do without.
+func (r *root) keepReserve() {
+	var st unix.Stat_t
+	if lstat(r.fd(), reserveFile, &st) != unix.ENOENT {
+		return
+	}
+	fd, err := r.disk.create(r.fd(), reserveFile, 0o600)
+	if err != nil {
+		return
+	}
+	err = fillReserve(fd)
+	if errors.Join(err, unix.Close(fd)) != nil {
+		r.disk.remove(r.fd(), reserveFile)
+	}
+}
+
+// withRoom calls remove, which removes something, and again if the filesystem is full and a reserve can be given up.
+func (r *root) withRoom(remove func() error) error {
+	err := remove()
+	if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+		return err
+	}
+	if r.disk.remove(r.fd(), reserveFile) != nil {
+		return err
+	}
+	return remove()
+}
+
+func fillReserve(fd int) error {
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(fd, &fs); err != nil {
+		return err
+	}
+	if fs.Type != unix.BTRFS_SUPER_MAGIC {
+		_, err := retry(func() (int, error) { return 0, unix.Fallocate(fd, 0, 0, reserveSize) })
+		return err
+	}
+	value := make([]byte, reserveAttr)
+	for i := range reserveAttrs {
+		if err := unix.Fsetxattr(fd, "user.reserve."+strconv.Itoa(i), value, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
