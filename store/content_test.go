@@ -146,6 +146,7 @@ func TestReflinks(t *testing.T) {
 				body[i] = byte(i*7 + i>>11 + 1)
 			}
 			small := string(body[:100_000])
+			must(t, stage(t, r, store.StageOptions{}).stage.Close()) // the first one makes the reserve
 			before := used(t, home)
 			private := regular(0o644, 1000)
 			private.Private = true

@@ -13,7 +13,7 @@ const reserveSize = 1 << 20
 
 // btrfs keeps metadata apart from data, and asks for far more of it than a call takes: there the reserve is attributes.
 const (
-	reserveAttrs = 100
+	reserveAttrs = 256
 	reserveAttr  = 12 << 10
 )
 
