@@ -146,7 +146,9 @@ func TestReflinks(t *testing.T) {
 				body[i] = byte(i*7 + i>>11 + 1)
 			}
 			small := string(body[:100_000])
-			must(t, stage(t, r, store.StageOptions{}).stage.Close()) // the first one makes the reserve
+			if err := stage(t, r, store.StageOptions{}).stage.Close(); err != nil { // the first one makes the reserve
+				t.Fatal(err)
+			}
 			before := used(t, home)
 			private := regular(0o644, 1000)
 			private.Private = true

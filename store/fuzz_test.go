@@ -22,8 +22,11 @@ func FuzzLane(f *testing.F) {
 
 // FuzzInodes: a list of inodes that is taken can be read to its end, whatever it says.
 func FuzzInodes(f *testing.F) {
-	f.Add(encodeInodes(5, nil, nil), true)
-	f.Add(encodeInodes(5, map[uint64]uint32{7: 1, 9: 2}, map[uint64]laneID{9: {sum: object.Sum([]byte("x")), n: 2}}), true)
+	var used lanesInUse
+	f.Add(encodeInodes(5, &used, nil), true)
+	used.set(7, 0)
+	used.set(9, 2)
+	f.Add(encodeInodes(5, &used, map[uint64]laneID{9: {sum: object.Sum([]byte("x")), n: 2}}), true)
 	f.Fuzz(func(t *testing.T, b []byte, sum bool) {
 		if len(b) < inodesHeader {
 			return
