@@ -110,6 +110,7 @@ type labelsAnswer struct {
 // A Debian root is checked out with the labels of its own policy: every path has what libselinux gives it. A second checkout costs no data,
 // containers of the image see no difference, and both stand beside each other.
 func TestCheckoutLabels(t *testing.T) {
+	t.Parallel()
 	podman, set := programs.Find(t, "podman"), fixtures.Require(t)
 	for _, program := range []string{policyHere, "/usr/sbin/matchpathcon"} {
 		if _, err := os.Stat(program); err != nil {
