@@ -1,7 +1,9 @@
 package pins
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +14,7 @@ import (
 	"strings"
 
 	digest "github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
 	"github.com/ostree-storage/ostree-storage/store/object"
 )
@@ -76,27 +79,17 @@ func ParseBootcStatus(text []byte) (Booted, error) {
 	return Booted{Image: b.Image.Image.Image, Digest: b.Image.Digest, Source: "bootc status"}, nil
 }
 
-// fromOrigin reads the origin of the deployment that the kernel's command line names.
+// fromOrigin reads the origin of the booted deployment.
 func fromOrigin(root string) (Booted, error) {
-	if _, err := os.Stat(filepath.Join(root, "run/ostree-booted")); err != nil {
+	mark, err := os.ReadFile(filepath.Join(root, "run/ostree-booted"))
+	if err != nil {
 		return Booted{}, fmt.Errorf("this host is not booted from an OSTree deployment (%w): %w", err, ErrUnknown)
 	}
-	line, err := os.ReadFile(filepath.Join(root, "proc/cmdline"))
-	if err != nil {
-		return Booted{}, fmt.Errorf("read the kernel's command line: %w", err)
-	}
-	var link string
-	for _, word := range strings.Fields(string(line)) {
-		if v, ok := strings.CutPrefix(word, "ostree="); ok {
-			link = v
+	deployment := deploymentOfMark(root, mark)
+	if deployment == "" {
+		if deployment, err = deploymentOfKernel(root); err != nil {
+			return Booted{}, err
 		}
-	}
-	if link == "" {
-		return Booted{}, fmt.Errorf("the kernel's command line has no ostree=: %w", ErrUnknown)
-	}
-	deployment, err := deploymentOf(root, link)
-	if err != nil {
-		return Booted{}, err
 	}
 	origin := deployment + ".origin"
 	text, err := os.ReadFile(origin)
@@ -110,6 +103,61 @@ func fromOrigin(root string) (Booted, error) {
 	b := Booted{Image: name, Source: origin}
 	b.Digest = manifestDigest(root, filepath.Base(deployment))
 	return b, nil
+}
+
+// deploymentOfMark finds the deployment whose directory /run/ostree-booted names; "" if it names none, as before 2023. It is right after a
+// soft reboot too, when the kernel's command line is that of the deployment before.
+func deploymentOfMark(root string, mark []byte) string {
+	device, inode, ok := deviceInode(mark)
+	if !ok {
+		return ""
+	}
+	for _, top := range []string{"sysroot", ""} {
+		all, err := filepath.Glob(filepath.Join(root, top, "ostree/deploy/*/deploy/*.*"))
+		if err != nil {
+			return ""
+		}
+		for _, dir := range all {
+			var st unix.Stat_t
+			if unix.Stat(dir, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR && st.Dev == device && st.Ino == inode {
+				return dir
+			}
+		}
+	}
+	return ""
+}
+
+// deviceInode reads `backing-root-device-inode` from /run/ostree-booted, a GVariant a{sv}: an entry is aligned to 8 bytes, and so is its
+// value, which its type ends.
+func deviceInode(mark []byte) (device, inode uint64, ok bool) {
+	const key, kind = "backing-root-device-inode\x00", "\x00(tt)"
+	at := bytes.Index(mark, []byte(key))
+	if at < 0 || at%8 != 0 {
+		return 0, 0, false
+	}
+	at = (at + len(key) + 7) &^ 7
+	if len(mark) < at+16+len(kind) || string(mark[at+16:at+16+len(kind)]) != kind {
+		return 0, 0, false
+	}
+	return binary.LittleEndian.Uint64(mark[at:]), binary.LittleEndian.Uint64(mark[at+8:]), true
+}
+
+// deploymentOfKernel finds the deployment that the kernel's command line names.
+func deploymentOfKernel(root string) (string, error) {
+	line, err := os.ReadFile(filepath.Join(root, "proc/cmdline"))
+	if err != nil {
+		return "", fmt.Errorf("read the kernel's command line: %w", err)
+	}
+	var link string
+	for _, word := range strings.Fields(string(line)) {
+		if v, ok := strings.CutPrefix(word, "ostree="); ok {
+			link = v
+		}
+	}
+	if link == "" {
+		return "", fmt.Errorf("the kernel's command line has no ostree=: %w", ErrUnknown)
+	}
+	return deploymentOf(root, link)
 }
 
 // deploymentOf follows `/ostree/boot.1/os/<checksum>/0`, a link to the deployment.

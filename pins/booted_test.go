@@ -2,6 +2,7 @@ package pins_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"go.podman.io/storage"
+	"golang.org/x/sys/unix"
 
 	"github.com/ostree-storage/ostree-storage/pins"
 	"github.com/ostree-storage/ostree-storage/store/object"
@@ -79,6 +81,57 @@ func TestFindBooted(t *testing.T) {
 	}
 	if b, err := pins.FindBooted(context.Background(), newSysroot(t, "[origin]\ncontainer-image-reference=ostree-unverified-registry:q.io/os:1\n", "").dir); err != nil || b.Digest != "" {
 		t.Errorf("without a manifest digest: %+v, %v", b, err)
+	}
+}
+
+// softBooted writes /run/ostree-booted as ostree does since 2023: a GVariant a{sv} with, among others, device and inode of a deployment.
+func (s *sysroot) softBooted(dir string) {
+	s.t.Helper()
+	var st unix.Stat_t
+	if err := unix.Stat(filepath.Join(s.dir, dir), &st); err != nil {
+		s.t.Fatal(err)
+	}
+	le := binary.LittleEndian
+	entry := func(key, kind string, value []byte) []byte {
+		b := append([]byte(key), 0)
+		for len(b)%8 != 0 {
+			b = append(b, 0)
+		}
+		b = append(append(append(b, value...), 0), kind...)
+		return append(b, byte(len(key)+1)) // where the key ends
+	}
+	var text, ends []byte
+	for _, e := range [][]byte{
+		entry("composefs", "b", []byte{1}),
+		entry("backing-root-device-inode", "(tt)", le.AppendUint64(le.AppendUint64(nil, st.Dev), st.Ino)),
+		entry("sysroot-ro", "b", []byte{1}),
+	} {
+		for len(text)%8 != 0 {
+			text = append(text, 0)
+		}
+		text = append(text, e...)
+		ends = append(ends, byte(len(text)))
+	}
+	s.write("run/ostree-booted", string(append(text, ends...)))
+}
+
+// After a soft reboot the kernel's command line names the deployment before, and /run/ostree-booted the one that runs.
+func TestFindBootedAfterSoftReboot(t *testing.T) {
+	s := newSysroot(t, "[origin]\ncontainer-image-reference=ostree-unverified-registry:q.io/os:1\n", manifest)
+	next := "sysroot/ostree/deploy/os/deploy/" + strings.Repeat("c", 64) + ".0"
+	s.write(next+"/etc/os-release", "ID=x\n")
+	s.write(next+".origin", "[origin]\ncontainer-image-reference=ostree-unverified-registry:q.io/os:2\n")
+	s.softBooted(next)
+	if b, err := pins.FindBooted(context.Background(), s.dir); err != nil || b.Image != "q.io/os:2" || b.Digest != "" {
+		t.Errorf("after a soft reboot: %+v, %v", b, err)
+	}
+	s.softBooted("sysroot/ostree/deploy/os/deploy/" + s.sum + ".0")
+	if b, err := pins.FindBooted(context.Background(), s.dir); err != nil || b.Image != "q.io/os:1" || b.Digest != manifest {
+		t.Errorf("after a boot: %+v, %v", b, err)
+	}
+	s.softBooted("run") // of no deployment: what the kernel says holds
+	if b, err := pins.FindBooted(context.Background(), s.dir); err != nil || b.Image != "q.io/os:1" {
+		t.Errorf("with another directory's inode: %+v, %v", b, err)
 	}
 }
 

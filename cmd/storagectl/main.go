@@ -2,12 +2,17 @@
 package main
 
 import (
+	"fmt"
 	"os"
 
 	"go.podman.io/storage/pkg/reexec"
 )
 
 func main() {
+	if err := continueInUserNamespace(); err != nil {
+		fmt.Fprintf(os.Stderr, "storagectl: %v\nnext: podman unshare storagectl\n", err)
+		os.Exit(exitError)
+	}
 	if reexec.Init() {
 		return
 	}

@@ -22,8 +22,8 @@ const driverName = "ostree"
 // options are the options with which containers/storage is opened: storage.conf's, then those of the command line. An ordinary user
 // gets into his user namespace before.
 func (a *app) options() (types.StoreOptions, error) {
-	if os.Geteuid() != 0 {
-		unshare.MaybeReexecUsingUserNamespace(false)
+	if err := enterUserNamespace(); err != nil {
+		return types.StoreOptions{}, err
 	}
 	o, err := storage.DefaultStoreOptions()
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.podman.io/storage/pkg/unshare"
 	"golang.org/x/sys/unix"
 
 	"github.com/ostree-storage/ostree-storage/pins"
@@ -256,7 +257,8 @@ func (c *crioAnswer) rows() []string {
 // keepCRIO makes CRI-O's list of pinned images agree with the pins, where CRI-O is configured or it was asked for.
 func (a *app) keepCRIO(s *pins.Store, f *crioFlags) (*crioAnswer, error) {
 	c := &pins.CRIO{Dir: f.dir}
-	if !c.Configured() && !f.crio {
+	// CRI-O is root's: an ordinary user's pins are none of its images.
+	if !f.crio && (!c.Configured() || unshare.IsRootless() && f.dir == crioDir) {
 		return nil, nil
 	}
 	names, err := s.Names()
