@@ -5,7 +5,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 LEGACY = plugin/legacy
 CRI = integration/cri
 
-.PHONY: build test test-rooms test-legacy race check upstream demo bench soak fuzz vectors fixtures programs clean
+.PHONY: build test test-rooms test-legacy race check upstream demo bench powercut soak soak-vm fuzz vectors fixtures programs clean
 
 build: ## every package, and build/bin/storagectl
 	go build ./...
@@ -51,8 +51,17 @@ bench: ## beside the overlay driver, at most 15 minutes
 	hack/deps
 	go run ./hack/bench
 
-soak: ## the differential harness and the stress tests for SOAK (default 30m)
-	SOAK=$${SOAK:-30m} go test -count=1 -timeout 0 ./integration/differential/... ./store/...
+powercut: ## real programs while the power goes, and killed: POWERCUTS (default 100) times on ext4 and on xfs
+	hack/deps
+	$(MAKE) programs
+	POWERCUTS=$${POWERCUTS:-100} go test -count=1 -timeout 80m -v ./integration/powercut
+
+soak: ## the differential harness, the stress tests and power cuts for SOAK (default 30m)
+	SOAK=$${SOAK:-30m} go test -count=1 -timeout 0 ./integration/differential/... ./integration/powercut ./store/...
+
+soak-vm: ## every state of the disk during pulls and a removal, in a virtual machine with dm-log-writes
+	hack/deps
+	hack/soak-vm
 
 fuzz: ## every fuzz target for FUZZTIME (default 30s) each
 	hack/fuzz
