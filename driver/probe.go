@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -33,6 +34,7 @@ func probe(home, runHome string) (overlay.Features, error) {
 	if got, ok := readProbed(file, want); ok {
 		return got, nil
 	}
+	removeTrials(home)
 	if err := tryHardlink(home); err != nil {
 		return overlay.Features{}, err
 	}
@@ -58,6 +60,24 @@ func whyNoUpper(home string) error {
 	}
 	return fmt.Errorf("%w: %s cannot hold an upper directory of overlayfs", ErrFilesystem, home)
 }
+
+// removeTrials removes what processes left in a home that died while they tried something there. It is called once a boot.
+func removeTrials(home string) {
+	for _, pattern := range []string{".overlay-probe-*", ".link-*"} {
+		names, err := filepath.Glob(filepath.Join(home, pattern))
+		if err != nil {
+			continue
+		}
+		for _, name := range names {
+			// A trial takes milliseconds; one of a few minutes ago may be one of a process that stands still.
+			if fi, err := os.Lstat(name); err == nil && time.Since(fi.ModTime()) > trialTime {
+				_ = os.RemoveAll(name)
+			}
+		}
+	}
+}
+
+const trialTime = 10 * time.Minute
 
 // link is os.Link, or a test's.
 var link = os.Link

@@ -110,7 +110,7 @@ func (d *Driver) recordStatus() string {
 	case d.dirSync:
 		return "yes (directory sync)"
 	}
-	return "after the program has ended (the filesystem has no directory sync)"
+	return "when the program has ended and no container is mounted (the filesystem has no directory sync)"
 }
 
 // storeStatus describes the other stores and repositories.

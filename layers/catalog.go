@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/ostree-storage/ostree-storage/store"
 	"github.com/ostree-storage/ostree-storage/store/object"
@@ -138,8 +139,9 @@ func prepareHome(home string) error {
 		return err
 	}
 	for _, e := range entries {
-		switch e.Name() {
-		case repoName, layersName, versionName, versionTmp: // a crash cut us short here before
+		switch name := e.Name(); {
+		case name == repoName, name == layersName, name == versionName: // a crash cut us short here before
+		case strings.HasPrefix(name, "."): // what somebody tries here, or tried when the power went
 		default:
 			return fmt.Errorf("%w: the directory has no file %q but has %q: another driver made it", ErrUnsupported, versionName, e.Name())
 		}
