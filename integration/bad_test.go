@@ -208,13 +208,16 @@ func TestB20BadHomes(t *testing.T) {
 	t.Run("two mounts", func(t *testing.T) {
 		s := newStore(t, "ostree")
 		pull(t, s, podman, image)
-		layers := filepath.Join(s.Home(), "layers")
+		layers, before := filepath.Join(s.Home(), "layers"), state(t, s)
 		if err := unix.Mount(layers, layers, "", unix.MS_BIND, ""); err != nil {
 			t.Fatal(err)
 		}
 		defer unix.Unmount(layers, unix.MNT_DETACH)
 		r := s.Fails(podman, []string{layers}, "pull", "--quiet", "oci:"+set.Need(t, "busybox").Layout)
 		t.Logf("two mounts: %s", strings.TrimSpace(r.Stderr))
+		if after := state(t, s); after != before {
+			t.Errorf("the store changed:\n%s\nwas\n%s", after, before)
+		}
 	})
 	t.Run("no hardlinks", func(t *testing.T) {
 		dir := vfat(t)
