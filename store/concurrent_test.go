@@ -166,16 +166,42 @@ func processes(t *testing.T, w *world, seed, n, rounds int) {
 			}
 		})
 	}
-	if ostree, err := exec.LookPath("ostree"); err == nil {
-		wg.Go(func() {
-			for range rounds / 2 {
-				if out, err := exec.Command(ostree, "prune", "--refs-only", "--repo", w.home+"/repo").CombinedOutput(); err != nil {
-					t.Errorf("ostree prune: %v\n%s", err, out)
+	ostree, err := exec.LookPath("ostree")
+	if err != nil {
+		t.Logf("no ostree beside us: %v", err)
+		wg.Wait()
+		w.exact(t, ids)
+		return
+	}
+	run := func(args ...string) {
+		cmd := exec.Command(ostree, append(args, "--repo="+w.home+"/repo")...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("ostree %q: %v\n%s", args, err, out)
+		}
+	}
+	wg.Go(func() {
+		for range rounds / 2 {
+			run("prune", "--refs-only")
+		}
+	})
+	wg.Go(func() {
+		dir := t.TempDir()
+		for i := range rounds / 2 {
+			for j := range 5 { // some of it is what the layers have
+				if err := os.WriteFile(fmt.Sprint(dir, "/", j), fmt.Append(nil, "body ", i*j), 0o644); err != nil {
+					t.Error(err)
 				}
 			}
-		})
-	}
+			run("commit", "--branch=host/os", "--owner-uid=0", "--owner-gid=0", "--tree=dir="+dir)
+			run("ls", "-R", "host/os")
+		}
+	})
 	wg.Wait()
+	w.check("with commits of libostree")
+	run("fsck", "--quiet")
+	run("refs", "--delete", "host/os")
+	_, err = w.repo.Prune(context.Background(), false)
+	must(t, err)
 	w.exact(t, ids)
 }
 

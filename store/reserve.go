@@ -17,12 +17,22 @@ const (
 	reserveAttr  = 12 << 10
 )
 
-// keepReserve sees that the reserve is there: a file that is worth nothing but its blocks. Where it cannot be made,
+// reserveInodes is how many files without content the reserve has besides: a removal makes some, and inodes run out too.
+const reserveInodes = 8
+
+func reserveInode(i int) string { return reserveFile + "." + strconv.Itoa(i) }
+
+// keepReserve sees that the reserve is there: files that are worth nothing but their blocks and inodes. Where it cannot be made,
 // removals on a full filesystem have to do without.
 func (r *root) keepReserve() {
 	var st unix.Stat_t
 	if lstat(r.fd(), reserveFile, &st) != unix.ENOENT {
 		return
+	}
+	for i := range reserveInodes {
+		if fd, err := r.disk.create(r.fd(), reserveInode(i), 0o600); err == nil {
+			unix.Close(fd)
+		}
 	}
 	fd, err := r.disk.create(r.fd(), reserveFile, 0o600)
 	if err != nil {
@@ -42,6 +52,9 @@ func (r *root) withRoom(remove func() error) error {
 	}
 	if r.disk.remove(r.fd(), reserveFile) != nil {
 		return err
+	}
+	for i := range reserveInodes {
+		r.disk.remove(r.fd(), reserveInode(i)) // what cannot be removed is for the next to give up
 	}
 	return remove()
 }

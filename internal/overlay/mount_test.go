@@ -263,7 +263,7 @@ func TestTooManyLowers(t *testing.T) {
 	}
 }
 
-func TestOptions(t *testing.T) {
+func TestB06Options(t *testing.T) {
 	tests := map[string]struct {
 		extra      []string
 		line, none []string

@@ -157,8 +157,8 @@ func checksum(t testing.TB, v codec, raw, body []byte) object.Checksum {
 	return c
 }
 
-// TestBadVectors names the reason for which each of them is no object.
-func TestBadVectors(t *testing.T) {
+// TestB14BadVectors names the reason for which each of them is no object.
+func TestB14BadVectors(t *testing.T) {
 	seen := map[string]bool{}
 	for _, path := range vectors(t, true) {
 		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
