@@ -12,7 +12,7 @@ import (
 )
 
 // reportPaths says which removal paths were run and which were not, in the test's log and in build/not-run/, which `make test` prints:
-// go test shows the log of no test that passes.
+// go test shows the log of no test that passes. A run with CRIO is by hand, and is not to be taken for one of `make test`.
 func reportPaths(t *testing.T, run, left []string) {
 	t.Helper()
 	slices.Sort(left)
@@ -21,6 +21,9 @@ func reportPaths(t *testing.T, run, left []string) {
 		line += ": " + strings.Join(left, "; ")
 	}
 	t.Log(line)
+	if os.Getenv("CRIO") != "" {
+		return
+	}
 	root, err := fixtures.ModuleRoot()
 	if err != nil {
 		t.Fatal(err)
