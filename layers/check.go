@@ -51,6 +51,7 @@ type CheckOptions struct {
 	Part, Parts int      // read the files of one of Parts equal parts, from 1
 	Homes       Catalogs // where parents may be; none means this catalog
 	Only        []string // these layers and no others, if not nil
+	Tell        func()   // called after each layer, if not nil
 
 	inodes map[uint64]string // what was found of inodes with several names
 }
@@ -86,6 +87,9 @@ func (c *Catalog) Check(ctx context.Context, o CheckOptions, report func(Fault))
 		}
 		for _, f := range found {
 			report(f)
+		}
+		if o.Tell != nil {
+			o.Tell()
 		}
 	}
 	if o.Only != nil {

@@ -64,6 +64,10 @@ func (s *Store) announce(image *storage.Image, missing []*storage.Layer) error {
 	for _, l := range missing {
 		size += l.UncompressedSize
 	}
+	if how == ByClone {
+		s.o.Message(fmt.Sprintf("%s and %s are not on one mount, but on one filesystem: image %s is reflinked, an inode for each file", s.o.Main.GraphRoot, s.o.Path, short(image.ID)))
+		return nil
+	}
 	s.o.Message(fmt.Sprintf("%s and %s are not on one mount: image %s is copied, %d MB", s.o.Main.GraphRoot, s.o.Path, short(image.ID), size/1e6))
 	var st unix.Statfs_t
 	if err := unix.Statfs(s.o.Path, &st); err != nil {

@@ -16,8 +16,9 @@ type Sharing string
 
 // How content comes into the pinned store.
 const (
-	ByLink Sharing = "link" // hardlinks: directory entries only
-	ByCopy Sharing = "copy" // all is written again
+	ByLink  Sharing = "link"    // hardlinks: directory entries only
+	ByClone Sharing = "reflink" // inodes of their own that share their data, on one filesystem that is mounted twice
+	ByCopy  Sharing = "copy"    // all is written again
 )
 
 // sharingOf finds out how files of the main store can come into the pinned one.
@@ -36,7 +37,26 @@ func sharingOf(graphroot, pinned string) (Sharing, error) {
 	if a.Mnt_id == b.Mnt_id {
 		return ByLink, nil
 	}
+	if canClone(filepath.Join(graphroot, driverName, "version"), pinned) {
+		return ByClone, nil
+	}
 	return ByCopy, nil // link(2) does not cross mounts, even those of one filesystem
+}
+
+// canClone tries if a file can be reflinked into a directory.
+func canClone(file, dir string) bool {
+	from, err := os.Open(file)
+	if err != nil {
+		return false
+	}
+	defer from.Close()
+	to, err := os.CreateTemp(dir, ".reflink-")
+	if err != nil {
+		return false
+	}
+	defer os.Remove(to.Name())
+	defer to.Close()
+	return unix.IoctlFileClone(int(to.Fd()), int(from.Fd())) == nil
 }
 
 // checkPlace refuses a pinned store that would not outlive the main one, or that is another user's.

@@ -12,6 +12,7 @@ import (
 	"go.podman.io/storage"
 	"golang.org/x/sys/unix"
 
+	"github.com/ostree-storage/ostree-storage/internal/testfs"
 	"github.com/ostree-storage/ostree-storage/pins"
 )
 
@@ -82,9 +83,19 @@ func TestPinAndReplaceCost(t *testing.T) {
 		if _, err := s.Unpin("os", false); err != nil {
 			t.Fatal(err)
 		}
-		const directories = 256 * 4096 // objects/00 to objects/ff, which an empty repository keeps
-		if left := used(t, w.dir) - before + cost; left > directories+256<<10 {
-			t.Errorf("after the pin ended %d bytes stayed in use", left)
+		// An empty repository keeps its directories, objects/00 to objects/ff among them, and the megabyte that it has in reserve.
+		own := int64(0)
+		err := filepath.WalkDir(w.pinned(), func(_ string, d os.DirEntry, err error) error {
+			switch {
+			case err == nil && d.IsDir():
+				own += 4096
+			case err == nil && d.Name() == "reserve":
+				own += 1 << 20
+			}
+			return err
+		})
+		if left := used(t, w.dir) - before + cost; err != nil || left > own+256<<10 {
+			t.Errorf("after the pin ended %d bytes stayed in use, and %d are the repository's own; %v", left, own, err)
 		}
 	})
 	o := w.options()
@@ -100,6 +111,30 @@ func TestPinAndReplaceCost(t *testing.T) {
 		t.Errorf("an unread pin read %d bytes of %d", read, len(base))
 	}
 	clean(t, s)
+}
+
+// On another mount of a filesystem that can, a pin is made of reflinks, and pin says so before it starts.
+func TestPinByReflink(t *testing.T) {
+	w := worldIn(t, testfs.Mount(t, "xfs"))
+	base := layer(t, "base", 1500)
+	w.put(one, []string{"localhost/os:1"}, base)
+	if err := os.Mkdir(w.pinned(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(w.pinned(), w.pinned(), "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(w.pinned(), unix.MNT_DETACH)
+	w.inPins(func(s *pins.Store) {
+		before := used(t, w.dir)
+		p := pin(t, s, pins.Request{Image: one, Name: "os"})
+		cost := used(t, w.dir) - before
+		t.Logf("it took %d KiB for %d KiB", cost>>10, len(base)>>10)
+		if p.Sharing != pins.ByClone || cost > int64(len(base))/3 || len(w.said) == 0 || !strings.Contains(w.said[0], "is reflinked") {
+			t.Errorf("pin gives %+v, costs %d bytes, said %q", p, cost, w.said)
+		}
+		clean(t, s)
+	})
 }
 
 // TestReplaceHelper is a program that replaces a pin.

@@ -21,7 +21,13 @@ type FsckOptions struct {
 
 	// Of Parts equal parts of the files, read the bodies of part number Part, from 1, only. With Parts 0 all are read.
 	Part, Parts int
+
+	// Tell, if not nil, gets how many of the directories of objects are read. The rest of a check is short.
+	Tell func(done int)
 }
+
+// ObjectDirs is how many directories of objects there are at most.
+const ObjectDirs = 256
 
 // skips tells if the body of a file is not to be read.
 func (o *FsckOptions) skips(c object.Checksum) bool {
@@ -124,7 +130,13 @@ var known = []string{".commitmeta", ".tombstone-commit", ".payload-link", ".file
 func (x *check) objects(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(x.o.Workers)
+	last, done := "", 0
 	err := x.r.eachObject(func(path string) error {
+		if x.o.Tell != nil && path[:2] != last {
+			last = path[:2]
+			x.o.Tell(done)
+			done++
+		}
 		n, err := object.ParseLoosePath(path)
 		if err != nil {
 			for _, ext := range known {

@@ -98,10 +98,10 @@ func (a *app) checkFlags() error {
 	if a.format != "table" && a.format != "json" {
 		format := a.format
 		a.format = "table"
-		return fmt.Errorf("--format %s: use table or json", format)
+		return advise(fmt.Errorf("--format %s: use table or json", format), "storagectl --help")
 	}
 	if a.progress != "auto" && a.progress != "none" && a.progress != "json" {
-		return fmt.Errorf("--progress %s: use auto, none or json", a.progress)
+		return advise(fmt.Errorf("--progress %s: use auto, none or json", a.progress), "storagectl --help")
 	}
 	return nil
 }

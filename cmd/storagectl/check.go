@@ -131,8 +131,13 @@ func (a *app) findings(quick bool, part, parts int) ([]finding, error) {
 	}
 	ctx := context.Background()
 	out := []finding{}
+	m, err := a.checkMeter(cs)
+	if err != nil {
+		return nil, err
+	}
+	defer m.stop()
 	for i, c := range cs {
-		err := c.Repo().Fsck(ctx, store.FsckOptions{Quick: quick, Part: part, Parts: parts}, func(f store.Finding) {
+		err := c.Repo().Fsck(ctx, store.FsckOptions{Quick: quick, Part: part, Parts: parts, Tell: m.objects}, func(f store.Finding) {
 			n := finding{Kind: string(f.Kind), Home: c.Home(), Path: f.Path, Reason: f.Reason, home: i, of: &f}
 			if !f.Object.Checksum.IsZero() {
 				n.Object = f.Object.String()
@@ -140,7 +145,7 @@ func (a *app) findings(quick bool, part, parts int) ([]finding, error) {
 			out = append(out, n)
 		})
 		if err == nil {
-			err = c.Check(ctx, layers.CheckOptions{Quick: quick, Part: part, Parts: parts, Homes: cs}, func(f layers.Fault) {
+			err = c.Check(ctx, layers.CheckOptions{Quick: quick, Part: part, Parts: parts, Homes: cs, Tell: m.layer}, func(f layers.Fault) {
 				n := finding{Kind: string(f.Kind), Home: c.Home(), Path: "layers/" + f.Layer, Reason: f.Reason, Layers: []string{f.Layer}, home: i, faulty: &f}
 				if f.Path != "" {
 					n.Path += "/tree/" + f.Path
@@ -152,12 +157,49 @@ func (a *app) findings(quick bool, part, parts int) ([]finding, error) {
 		if err != nil {
 			return nil, err
 		}
+		m.next()
 	}
 	more, err := a.lostLayers(cs)
 	if err != nil {
 		return nil, err
 	}
 	return a.affected(append(out, more...))
+}
+
+// A checkMeter shows how far a check is: directories of objects and layers, of all homes.
+type checkMeter struct {
+	*meter
+	homes        []int64 // how many steps each takes
+	start, total int64   // of this home; of all
+	layers       int64   // of this home, that are done
+}
+
+func (a *app) checkMeter(cs layers.Catalogs) (*checkMeter, error) {
+	m := &checkMeter{meter: a.newMeter("check")}
+	for _, c := range cs {
+		ids, err := c.IDs()
+		if err != nil {
+			return nil, err
+		}
+		m.homes = append(m.homes, store.ObjectDirs+int64(len(ids)))
+		m.total += m.homes[len(m.homes)-1]
+	}
+	return m, nil
+}
+
+// objects says how many directories of this home's objects are read.
+func (m *checkMeter) objects(done int) { m.set(m.start+int64(done), m.total) }
+
+// layer says that one more of this home's layers is read.
+func (m *checkMeter) layer() {
+	m.layers++
+	m.set(min(m.start+store.ObjectDirs+m.layers, m.total), m.total)
+}
+
+// next goes to the next home.
+func (m *checkMeter) next() {
+	m.start, m.layers, m.homes = m.start+m.homes[0], 0, m.homes[1:]
+	m.set(m.start, m.total)
 }
 
 // lostLayers are layers that containers/storage knows and the driver has not.
