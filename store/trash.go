@@ -194,8 +194,10 @@ func (t *Trash) remove(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := at.release(ctx, trashDir+"/"+t.name, commits, &t.freed); err != nil {
-		return err
+	if len(commits) > 0 { // a container's layer has none: all refs need not be looked at for it
+		if err := at.release(ctx, trashDir+"/"+t.name, commits, &t.freed); err != nil {
+			return err
+		}
 	}
 	return at.removeAll(trashDir, t.name)
 }
