@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ostree-storage/ostree-storage/integration/fixtures"
 	"github.com/ostree-storage/ostree-storage/integration/internal/programs"
 	"github.com/ostree-storage/ostree-storage/internal/testfs"
@@ -88,6 +90,20 @@ func TestNestedUserNamespaces(t *testing.T) {
 		}
 	}
 	n.run("ostree", "fsck", "--quiet", "--repo="+s+"/nested/ostree/repo")
+	ctl, err := storagectl()
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(s, "policy/contexts/files/file_contexts"), "/.*\ta:b:c:s0\n")
+	// Where the kernel has SELinux built in and no policy, owners of files may set labels; else it takes root of the host.
+	labelled := n.run("sh", "-c", `"$@" 2>&1 && echo worked; true`, "sh", ctl, "--root="+s+"/nested", "--runroot="+s+"/nested-run", "--storage-opt=pinned_store=none",
+		"checkout", "--copy", "--selinux-policy="+s+"/policy", image.ID, s+"/out")
+	label := make([]byte, 64)
+	size, err := unix.Lgetxattr(filepath.Join(s, "out/bin/ls"), "security.selinux", label)
+	worked := strings.HasSuffix(labelled, "worked") && err == nil && string(label[:size]) == "a:b:c:s0\x00"
+	if refused := strings.Contains(labelled, "takes no SELinux labels") && strings.Contains(labelled, "user namespace"); worked == refused {
+		t.Errorf("labels in the nest: %v, %s", err, labelled)
+	}
 	run("rmi", "--all", "--force")
 	if left, err := filepath.Glob(filepath.Join(s, "nested/ostree/layers/*")); err != nil || len(left) != 0 {
 		t.Errorf("%d layers are left, %v", len(left), err)

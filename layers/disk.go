@@ -12,7 +12,7 @@ import (
 // dress gives an entry that is no regular file its owner, mode, attributes and time. Owner before mode, since chown clears set-id bits; time last.
 func dress(dir int, name string, m *meta, xattrs []object.Xattr, label string, t store.Time) error {
 	if err := unix.Fchownat(dir, name, int(m.uid), int(m.gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return fmt.Errorf("set the owner: %w", err)
+		return fmt.Errorf("set the owner %d:%d: %w", m.uid, m.gid, err)
 	}
 	if m.mode&unix.S_IFMT != unix.S_IFLNK {
 		if err := unix.Fchmodat(dir, name, m.mode&0o7777, 0); err != nil {
@@ -71,7 +71,7 @@ func setFdXattr(fd int, attr string, value []byte) error {
 // dressOpenDir gives an open directory its metadata. Its content must be complete: any change of it changes the time.
 func dressOpenDir(fd int, m *meta, xattrs []object.Xattr, label string, t store.Time) error {
 	if err := unix.Fchown(fd, int(m.uid), int(m.gid)); err != nil {
-		return fmt.Errorf("set the owner: %w", err)
+		return fmt.Errorf("set the owner %d:%d: %w", m.uid, m.gid, err)
 	}
 	if err := unix.Fchmod(fd, m.mode&0o7777); err != nil {
 		return fmt.Errorf("set the mode: %w", err)

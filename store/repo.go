@@ -106,7 +106,11 @@ func prepare(d disk, dir *os.File, label string) error {
 	if label != "" {
 		err = unix.Fsetxattr(f, labelName, append([]byte(label), 0), 0)
 	}
-	if err = errors.Join(err, unix.Close(f)); err != nil {
+	err = errors.Join(err, unix.Close(f))
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("only root of the host may set the store label %q, and not from within a user namespace (%w): %w", label, err, ErrUnsupported)
+	}
+	if err != nil {
 		return fmt.Errorf("the filesystem refuses the store label %q (%w): %w", label, err, ErrUnsupported)
 	}
 	switch err := d.link(fd, name, fd, name+"l"); {
