@@ -16,11 +16,11 @@ import (
 // driver calls the driver as containers/storage does, without the digests and
 // records that storage makes around it.
 func (j *job) driver(m *meter, set *fixtures.Set) error {
-	list, err := used(set)
+	list, err := images(set, "full", "node", "web")
 	if err != nil {
 		return err
 	}
-	full, python := list[0], list[1]
+	full, node, web := list[0], list[1], list[2]
 	options := graphdriver.Options{Root: filepath.Join(j.Dir, "root"), RunRoot: filepath.Join(j.Dir, "run")}
 	for _, dir := range []string{options.Root, options.RunRoot} {
 		if err := os.Mkdir(dir, 0o700); err != nil {
@@ -34,31 +34,44 @@ func (j *job) driver(m *meter, set *fixtures.Set) error {
 	a := &applied{d}
 	err = errors.Join(
 		m.row("apply an image to an empty store", func() error { return a.apply(full, "") }),
-		m.row("apply an image that is mostly known", func() error { return a.apply(python, "") }),
-		m.row("apply the same layers under other ids", func() error { return a.apply(python, "again") }),
+		m.row("apply the same layers under other ids", func() error { return a.apply(full, "again") }),
+		a.apply(node, ""),
+		m.row("apply an image that is mostly known", func() error { return a.apply(web, "") }),
 		m.repeated("create, mount, unmount, remove", 5, 50, func(i int) error { return a.container(full, fmt.Sprint(i)) }),
 		m.repeated("size of a committed layer", 1, 5, func(int) error { return a.size(full) }),
 		m.repeated("changes of a committed layer", 0, 1, func(int) error { return a.changes(full) }),
+		m.repeated("changes between two images", 0, 1, func(int) error { return a.between(full, web) }),
 		a.reopen(m, j.Driver, options),
 	)
 	if err != nil {
 		return err
 	}
-	var locked time.Duration
-	err = m.row("remove an image whose files are shared", func() (err error) { locked, err = a.remove(python, ""); return err })
-	if err != nil {
-		return err
+	for _, r := range []struct {
+		row, variant string
+		image        fixtures.Image
+	}{
+		{"remove an image whose files are shared", "again", full},
+		{"remove an image that shares most", "", web},
+		{"", "", node},
+		{"remove the image that is left", "", full},
+	} {
+		if err := a.removed(m, r.row, r.image, r.variant); err != nil {
+			return err
+		}
 	}
-	m.timed("of that, under upstream's lock", locked)
-	if _, err := a.remove(python, "again"); err != nil {
-		return err
-	}
-	err = m.row("remove the image that is left", func() (err error) { locked, err = a.remove(full, ""); return err })
-	if err != nil {
-		return err
-	}
-	m.timed("of that, under upstream's lock (last)", locked)
 	return a.Cleanup()
+}
+
+// removed measures a removal, and how much of it is under upstream's lock.
+func (a *applied) removed(m *meter, row string, i fixtures.Image, variant string) error {
+	if row == "" {
+		_, err := a.remove(i, variant)
+		return err
+	}
+	var locked time.Duration
+	err := m.row(row, func() (err error) { locked, err = a.remove(i, variant); return err })
+	m.timed(row+": of that, under upstream's lock", locked)
+	return err
 }
 
 // applied is a driver with the fixture images.
@@ -102,9 +115,11 @@ func (a *applied) layer(id, parent, tar string) (err error) {
 
 func top(i fixtures.Image) string { return layerID(i, len(i.Layers)-1, "") }
 
-func (a *applied) container(i fixtures.Image, name string) error {
+func (a *applied) container(i fixtures.Image, name string) error { return a.containerOf(top(i), name) }
+
+func (a *applied) containerOf(parent, name string) error {
 	id := "container-" + name
-	if err := a.CreateReadWrite(id, top(i), &graphdriver.CreateOpts{}); err != nil {
+	if err := a.CreateReadWrite(id, parent, &graphdriver.CreateOpts{}); err != nil {
 		return err
 	}
 	if _, err := a.Get(id, graphdriver.MountOpts{}); err != nil {
@@ -127,6 +142,12 @@ func (a *applied) changes(i fixtures.Image) error {
 	if err == nil && len(list) < 1000 {
 		return fmt.Errorf("only %d changes", len(list))
 	}
+	return err
+}
+
+// between compares the biggest layers of two images, which have nothing to do with each other.
+func (a *applied) between(i, o fixtures.Image) error {
+	_, err := a.Changes(layerID(i, 2, ""), nil, layerID(o, 1, ""), nil, "")
 	return err
 }
 

@@ -25,6 +25,8 @@ type job struct {
 	Device        string
 	Fixtures      string
 	Profile       string // file for a CPU profile, or ""
+	Image         string // of level put
+	Many          int    // files of level memory, images of level scale
 }
 
 // runJob does the job and writes its rows to descriptor 3.
@@ -46,27 +48,43 @@ func runJob(text string) (err error) {
 	}
 	defer dir.Close()
 	m := &meter{dir: dir, device: j.Device}
-	if err := warm(set); err != nil {
-		return err
-	}
 	stop, err := j.startProfile()
 	if err != nil {
 		return err
 	}
-	switch j.Level {
-	case "storage":
-		err = j.storage(m, set)
-	case "driver":
-		err = j.driver(m, set)
-	case "limits":
-		err = j.limits(m, set)
-	default:
-		err = fmt.Errorf("no level %q", j.Level)
-	}
+	err = j.do(m, set)
 	if err = errors.Join(err, stop()); err != nil {
 		return err
 	}
 	return json.NewEncoder(os.NewFile(3, "rows")).Encode(m.rows)
+}
+
+func (j *job) do(m *meter, set *fixtures.Set) error {
+	switch j.Level {
+	case "storage":
+		return j.storage(m, set)
+	case "driver":
+		return j.driver(m, set)
+	case "together":
+		return j.together(m, set)
+	case "put":
+		return j.putOne(set)
+	case "build":
+		return j.build(m, set)
+	case "deep":
+		return j.deep(m)
+	case "check":
+		return j.checked(m, set)
+	case "cache":
+		return j.cache(m)
+	case "memory":
+		return j.memory(m, set, j.Many)
+	case "scale":
+		return j.scale(m, set, j.Many)
+	case "limits":
+		return j.limits(m, set)
+	}
+	return fmt.Errorf("no level %q", j.Level)
 }
 
 func (j *job) startProfile() (stop func() error, err error) {
@@ -89,37 +107,28 @@ func (j *job) startProfile() (stop func() error, err error) {
 	}, nil
 }
 
-// used are the images that the scenarios take: one alone, one that shares most
-// with it, and one pair of an image and its update.
-func used(set *fixtures.Set) (list []fixtures.Image, err error) {
-	for _, name := range []string{"full", "python", "update-old", "update-new"} {
+// images returns images of the fixtures by name, and reads their tars once, so that no run waits for the disk that they lie on.
+func images(set *fixtures.Set, names ...string) (list []fixtures.Image, err error) {
+	for _, name := range names {
 		i, err := set.Image(name)
 		if err != nil {
 			return nil, err
+		}
+		for _, l := range i.Layers {
+			if err := readFile(l.Tar); err != nil {
+				return nil, err
+			}
 		}
 		list = append(list, i)
 	}
 	return list, nil
 }
 
-// warm reads every tar once, so that no run waits for the disk that the
-// fixtures lie on.
-func warm(set *fixtures.Set) error {
-	list, err := used(set)
+func readFile(path string) error {
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	for _, i := range list {
-		for _, l := range i.Layers {
-			f, err := os.Open(l.Tar)
-			if err != nil {
-				return err
-			}
-			_, err = io.Copy(io.Discard, f)
-			if err = errors.Join(err, f.Close()); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	_, err = io.Copy(io.Discard, f)
+	return errors.Join(err, f.Close())
 }

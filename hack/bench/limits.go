@@ -17,7 +17,7 @@ import (
 // limits are what other tools take for parts of the work: no driver that does
 // the part can be much faster.
 func (j *job) limits(m *meter, set *fixtures.Set) error {
-	list, err := used(set)
+	list, err := images(set, "full")
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,6 +34,8 @@ type settings struct {
 	out     string
 	profile string
 	strace  bool
+	files   int // of the large layer
+	crowd   int // images of the large store
 }
 
 func main() {
@@ -56,15 +59,21 @@ func parseFlags() settings {
 	var s settings
 	kinds := flag.String("fs", "ext4,xfs,btrfs", "filesystems")
 	drivers := flag.String("drivers", "ostree,overlay", "drivers; ratios are the first against the second")
-	levels := flag.String("levels", "storage,driver,limits", "what to run: containers/storage's API, the driver alone, what other tools need")
+	var names []string
+	for _, l := range levels {
+		names = append(names, l.name)
+	}
+	chosen := flag.String("levels", strings.Join(names, ","), "what to run")
 	flag.IntVar(&s.rounds, "rounds", 3, "runs of each driver")
 	flag.DurationVar(&s.limit, "limit", 14*time.Minute, "begin no run after this time")
 	flag.StringVar(&s.images, "images", "", "directory for the filesystems' images, on the disk to measure (default: .cache/bench of the module)")
 	flag.StringVar(&s.out, "json", "", "file for the measurements (default: build/bench.json of the module)")
+	flag.IntVar(&s.files, "files", 1_000_000, "files of the large layer of level memory; 0 for none")
+	flag.IntVar(&s.crowd, "crowd", 1000, "images of the large store of level scale, of 60 layers each")
 	flag.StringVar(&s.profile, "profile", "", "directory for CPU profiles of every run")
 	flag.BoolVar(&s.strace, "strace", false, "count system calls of every run with strace; times mean nothing then")
 	flag.Parse()
-	s.kinds, s.drivers, s.levels = strings.Split(*kinds, ","), strings.Split(*drivers, ","), strings.Split(*levels, ",")
+	s.kinds, s.drivers, s.levels = strings.Split(*kinds, ","), strings.Split(*drivers, ","), strings.Split(*chosen, ",")
 	return s
 }
 
@@ -73,7 +82,7 @@ func run(s settings) error {
 	if err != nil {
 		return err
 	}
-	set, err := images()
+	set, err := openFixtures()
 	if err != nil {
 		return err
 	}
@@ -88,7 +97,7 @@ func run(s settings) error {
 			return err
 		}
 	}
-	r := &report{Began: time.Now(), Machine: describeMachine(), Images: describeImages(set)}
+	r := &report{Began: time.Now(), Machine: describeMachine(), Images: describeImages(set), Crowd: s.crowd, Files: s.files}
 	if err := s.measureAll(set, r); err != nil {
 		return err
 	}
@@ -103,18 +112,44 @@ func run(s settings) error {
 	return nil
 }
 
-// measureAll goes round by round, so that a limit on time takes the same from
-// all, and lets the drivers begin in turn.
+// A level is one kind of job.
+type level struct {
+	name    string
+	once    bool     // on the first filesystem alone
+	rounds  int      // at most
+	drivers []string // nil means those that are compared
+}
+
+// levels are what there is to measure. What matters most is first: a limit on time cuts the last round.
+var levels = []level{
+	{name: "storage", rounds: 9},
+	{name: "driver", rounds: 9},
+	{name: "together", once: true, rounds: 2},
+	{name: "build", rounds: 2},
+	{name: "cache", rounds: 1},
+	{name: "deep", once: true, rounds: 1},
+	{name: "check", once: true, rounds: 1, drivers: []string{"ostree"}},
+	{name: "scale", once: true, rounds: 1, drivers: []string{"ostree"}},
+	{name: "memory", once: true, rounds: 1, drivers: []string{"ostree", upstreamOnly}},
+	{name: "upstream", once: true, rounds: 1, drivers: []string{upstreamOnly}},
+	{name: "limits", once: true, rounds: 1, drivers: []string{"tools"}},
+}
+
+func (s *settings) wants(l level, kind string, round int) bool {
+	return slices.Contains(s.levels, l.name) && round < l.rounds && (!l.once || kind == s.kinds[0])
+}
+
+// measureAll goes round by round, so that a limit on time takes the same from all, and lets the drivers begin in turn.
 func (s *settings) measureAll(set *fixtures.Set, r *report) error {
 	for round := range s.rounds {
 		for _, kind := range s.kinds {
-			for _, level := range s.levels {
-				runs := s.drivers
-				if level == "limits" {
-					if round > 0 {
-						continue
-					}
-					runs = []string{"tools"}
+			for _, l := range levels {
+				if !s.wants(l, kind, round) {
+					continue
+				}
+				runs := l.drivers
+				if runs == nil {
+					runs = s.drivers
 				}
 				for i := range runs {
 					driver := runs[(i+round)%len(runs)]
@@ -122,10 +157,10 @@ func (s *settings) measureAll(set *fixtures.Set, r *report) error {
 						r.Cut = true
 						return nil
 					}
-					fmt.Fprintf(os.Stderr, "bench: %4.0f s: round %d, %s, %s, %s\n", time.Since(r.Began).Seconds(), round+1, kind, level, driver)
-					list, err := s.measure(set, kind, level, driver, round)
+					fmt.Fprintf(os.Stderr, "bench: %4.0f s: round %d, %s, %s, %s\n", time.Since(r.Began).Seconds(), round+1, kind, l.name, driver)
+					list, err := s.measure(set, kind, l.name, driver, round)
 					if err != nil {
-						return fmt.Errorf("%s on %s, level %s: %w", driver, kind, level, err)
+						return fmt.Errorf("%s on %s, level %s: %w", driver, kind, l.name, err)
 					}
 					r.Runs = append(r.Runs, list...)
 				}
@@ -137,25 +172,42 @@ func (s *settings) measureAll(set *fixtures.Set, r *report) error {
 
 // measure makes a filesystem and runs one job on it in a fresh process.
 func (s *settings) measure(set *fixtures.Set, kind, level, driver string, round int) (list []measurement, err error) {
-	f, err := testfs.New(kind, testfs.Options{Size: 12 << 30, Image: s.images})
+	o := testfs.Options{Size: 12 << 30, Image: s.images}
+	if kind == "ext4" {
+		// Nothing but the work writes to the device, and there are inodes for a layer of a million files.
+		o.Mkfs, o.Mount = []string{"-N", "4000000"}, "noinit_itable"
+	}
+	f, err := testfs.New(kind, o)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	j := job{Level: level, Driver: driver, Dir: f.Dir, Device: f.Device(), Fixtures: set.Root}
+	switch level {
+	case "upstream":
+		j.Level = "storage"
+	case "memory":
+		j.Many = s.files
+	case "scale":
+		j.Many = s.crowd
+	}
 	if s.profile != "" {
 		j.Profile = filepath.Join(s.profile, fmt.Sprintf("%s-%s-%s-%d", kind, level, driver, round))
 	}
-	list, err = s.start(&j)
+	counts := ""
+	if s.strace {
+		counts = filepath.Join(filepath.Dir(s.out), fmt.Sprintf("strace-%s-%s-%s.txt", kind, level, driver))
+	}
+	list, err = start(&j, counts)
 	for i := range list {
 		list[i].FS, list[i].Level, list[i].Driver, list[i].Round = kind, level, driver, round
 	}
 	return list, err
 }
 
-// start runs this program again for the job. What it measured comes back on a
-// pipe.
-func (s *settings) start(j *job) ([]measurement, error) {
+// start runs this program again for the job. What it measured comes back on a pipe. With a file for counts, strace writes there how
+// often it called what.
+func start(j *job, counts string) ([]measurement, error) {
 	text, err := json.Marshal(j)
 	if err != nil {
 		return nil, err
@@ -165,8 +217,8 @@ func (s *settings) start(j *job) ([]measurement, error) {
 		return nil, err
 	}
 	args := []string{self}
-	if s.strace {
-		args = []string{"strace", "-f", "-c", "-S", "calls", "-o", fmt.Sprintf("strace-%s-%s-%s.txt", filepath.Base(j.Dir), j.Level, j.Driver), self}
+	if counts != "" {
+		args = []string{"strace", "-f", "-c", "-S", "calls", "-o", counts, self}
 	}
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -190,8 +242,8 @@ func (s *settings) start(j *job) ([]measurement, error) {
 	return list, decodeErr
 }
 
-// images returns the fixture images; go run ./hack/fixtures makes them.
-func images() (*fixtures.Set, error) {
+// openFixtures returns the fixture images; go run ./hack/fixtures makes them.
+func openFixtures() (*fixtures.Set, error) {
 	root, err := fixtures.Root()
 	if err != nil {
 		return nil, err

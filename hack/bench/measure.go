@@ -24,7 +24,10 @@ type measurement struct {
 	Inodes            int64   // that the filesystem has more; 0 on btrfs, which counts none
 	Memory            int64   // peak of the process so far, in bytes
 	ChildMemory       int64   // peak of its biggest child so far, in bytes
+	Freed             int64   `json:",omitempty"` // bytes by which df was better when the calls returned, before any sync
 	Times             int     `json:",omitempty"` // how often, for rows that are the median of many
+	Value             float64 `json:",omitempty"` // of rows that are no time
+	Unit              string  `json:",omitempty"` // of Value
 }
 
 // meter measures rows on one filesystem.
@@ -79,6 +82,10 @@ func (m *meter) row(name string, f func() error) error {
 	}
 	done := time.Now()
 	cpu := cpuSeconds()
+	free, err := m.free()
+	if err != nil {
+		return err
+	}
 	if err := m.settle(); err != nil {
 		return err
 	}
@@ -89,6 +96,7 @@ func (m *meter) row(name string, f func() error) error {
 	r := measurement{
 		Row: name, Seconds: done.Sub(before.when).Seconds(), Settle: after.when.Sub(done).Seconds(), CPU: cpu - before.cpu,
 		Written: after.written - before.written, Used: before.free - after.free, Inodes: after.inodes - before.inodes,
+		Freed: max(0, free-before.free),
 	}
 	if r.Memory, err = peakMemory(); err != nil {
 		return err
@@ -121,6 +129,18 @@ func (m *meter) repeated(name string, warm, times int, f func(i int) error) erro
 // timed notes one duration that was measured elsewhere.
 func (m *meter) timed(name string, d time.Duration) {
 	m.rows = append(m.rows, measurement{Row: name, Seconds: d.Seconds()})
+}
+
+// value notes what is no time.
+func (m *meter) value(name, unit string, v float64) {
+	m.rows = append(m.rows, measurement{Row: name, Value: v, Unit: unit})
+}
+
+// free is what df shows.
+func (m *meter) free() (int64, error) {
+	var st unix.Statfs_t
+	err := unix.Fstatfs(int(m.dir.Fd()), &st)
+	return int64(st.Bfree) * st.Bsize, err
 }
 
 func cpuSeconds() float64 {

@@ -18,6 +18,8 @@ type report struct {
 	Began   time.Time
 	Cut     bool // the limit on time ended it early
 	Machine string
+	Crowd   int // images of the large store of level scale
+	Files   int // of the large layer of level memory
 	Images  []string
 	Runs    []measurement
 }
@@ -57,6 +59,7 @@ func (r *report) print(w io.Writer, drivers []string) {
 	if r.Cut {
 		fmt.Fprintln(w, "  The limit on time ended the last round early.")
 	}
+	r.printTargets(w, drivers)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	defer t.Flush()
 	ours, theirs := drivers[0], drivers[len(drivers)-1]
@@ -67,8 +70,14 @@ func (r *report) print(w io.Writer, drivers []string) {
 			fmt.Fprintf(t, "\n%s, %s\t%s\t%s\tratio\t(rounds)\tsettle\tCPU s\twritten MB\tinodes\tmemory MB\n", key.FS, key.Level, ours, theirs)
 		}
 		a, b := r.of(key, ours), r.of(key, theirs)
-		if key.Level == "limits" {
-			a = r.of(key, "tools")
+		if len(a) == 0 || len(b) == 0 {
+			if len(a) == 0 {
+				a = append(append(a, r.of(key, "tools")...), r.of(key, upstreamOnly)...)
+			} else if key.Level == "memory" {
+				b = r.of(key, upstreamOnly)
+				fmt.Fprintf(t, "%s\t%s\t%s (%s)\n", key.Row, a.seconds(), b.seconds(), upstreamOnly)
+				continue
+			}
 			fmt.Fprintf(t, "%s\t%s\t\t\t\t%s\t%s\t%s\t%s\n", key.Row, a.seconds(), a.pick(settle), a.pick(cpu), a.pick(written), a.pick(inodes))
 			continue
 		}
@@ -80,10 +89,10 @@ func (r *report) print(w io.Writer, drivers []string) {
 // keys are the rows in the order in which they were first measured.
 func (r *report) keys() []measurement {
 	var out []measurement
-	for _, level := range []string{"storage", "driver", "limits"} {
+	for _, level := range levels {
 		for _, m := range r.Runs {
 			k := measurement{FS: m.FS, Level: m.Level, Row: m.Row}
-			if m.Level == level && !slices.Contains(out, k) {
+			if m.Level == level.name && !slices.Contains(out, k) {
 				out = append(out, k)
 			}
 		}
@@ -112,7 +121,15 @@ func (c column) median(f func(measurement) float64) float64 {
 	return median(list)
 }
 
-func wall(m measurement) float64    { return m.Seconds }
+// wall is what a row is about: its time, or its amount of something else.
+func wall(m measurement) float64 {
+	if m.Unit != "" {
+		return m.Value
+	}
+	return m.Seconds
+}
+
+func amount(m measurement) float64  { return m.Value }
 func settle(m measurement) float64  { return m.Settle }
 func cpu(m measurement) float64     { return m.CPU }
 func written(m measurement) float64 { return float64(m.Written) / 1e6 }
@@ -123,6 +140,8 @@ func (c column) seconds() string {
 	switch s := c.median(wall); {
 	case len(c) == 0:
 		return "-"
+	case c[0].Unit != "":
+		return fmt.Sprintf("%.4g %s", c.median(amount), c[0].Unit)
 	case s < 0.1:
 		return fmt.Sprintf("%.2f ms", s*1000)
 	default:
@@ -154,7 +173,7 @@ func ratio(a, b column) string {
 func spread(a, b column) string {
 	var list []float64
 	for i := range min(len(a), len(b)) {
-		list = append(list, a[i].Seconds/b[i].Seconds)
+		list = append(list, wall(a[i])/wall(b[i]))
 	}
 	if len(list) < 2 {
 		return ""

@@ -1,0 +1,251 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	graphdriver "go.podman.io/storage/drivers"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ostree-storage/ostree-storage/integration/fixtures"
+	"github.com/ostree-storage/ostree-storage/layers"
+)
+
+const (
+	imageLayers = 60
+	fewImages   = 10
+)
+
+// A crowd is a store with so many synthetic images that pulls, mounts and removals in it can be compared with those in another. Its layers
+// are made by the code that makes all layers: commit, dirtrees, ref, inode list, record, index.
+type crowd struct {
+	name    string // as the rows have it
+	dir     string
+	images  int
+	options graphdriver.Options
+	home    string
+	times   map[string][]float64
+}
+
+// scale does the same to a store of few images and to one of many, in turn.
+func (j *job) scale(m *meter, set *fixtures.Set, many int) error {
+	list, err := images(set, "busybox", "update-old")
+	if err != nil {
+		return err
+	}
+	var crowds []*crowd
+	for _, n := range []int{fewImages, many} {
+		c := &crowd{name: fmt.Sprintf("beside %d images", n), dir: filepath.Join(j.Dir, fmt.Sprint(n)), images: n, times: map[string][]float64{}}
+		c.options = graphdriver.Options{Root: filepath.Join(c.dir, "root"), RunRoot: filepath.Join(c.dir, "run")}
+		c.home = filepath.Join(c.options.Root, j.Driver)
+		began := time.Now()
+		if err := c.fill(); err != nil {
+			return fmt.Errorf("%d images: %w", n, err)
+		}
+		m.value(fmt.Sprintf("(making %d images of %d layers)", n, imageLayers), "s", time.Since(began).Seconds())
+		crowds = append(crowds, c)
+	}
+	if err := m.settle(); err != nil {
+		return err
+	}
+	for round := range 9 {
+		for i := range crowds {
+			c := crowds[(i+round)%len(crowds)]
+			if err := c.use(j.Driver, list, round); err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+		}
+	}
+	for _, what := range []string{
+		"start of the driver", "pull of a small image", "pull of an image", "mount and unmount a container", "remove the small image", "remove the image",
+	} {
+		for _, c := range crowds {
+			list := c.times[what][1:] // the first of all had to read what the others find in memory
+			m.rows = append(m.rows, measurement{Row: what + " " + c.name, Seconds: median(list), Times: len(list)})
+		}
+	}
+	for _, c := range crowds {
+		if err := c.usage(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fill makes the images. No two have a layer in common, but most of their files, as a base and its updates have.
+func (c *crowd) fill() error {
+	for _, dir := range []string{c.options.Root, c.options.RunRoot, c.home} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	catalog, err := layers.OpenCatalog(c.home, layers.Options{NoSync: true})
+	if err != nil {
+		return err
+	}
+	var g errgroup.Group
+	g.SetLimit(2)
+	for i := range c.images {
+		g.Go(func() error { return c.image(catalog, i) })
+	}
+	err = g.Wait()
+	return errors.Join(err, catalog.Repo().Sync(), catalog.Close(), c.records())
+}
+
+func crowdLayer(image, n int) string { return fmt.Sprintf("%032x%032x", image+1, n+1) }
+
+func (c *crowd) image(catalog *layers.Catalog, image int) error {
+	var chain []*layers.Layer
+	parent := ""
+	for n := range imageLayers {
+		s, err := catalog.Stage(context.Background(), bytes.NewReader(crowdTar(image, n)), layers.StageOptions{Chain: chain})
+		if err != nil {
+			return err
+		}
+		id := crowdLayer(image, n)
+		l, err := catalog.Create(id, parent, layers.CreateOptions{})
+		if err == nil {
+			err = catalog.Commit(id, s)
+		}
+		if err = errors.Join(err, s.Close()); err != nil {
+			return err
+		}
+		if l, err = catalog.Layer(id); err != nil {
+			return err
+		}
+		chain, parent = append([]*layers.Layer{l}, chain...), id
+	}
+	return nil
+}
+
+// crowdTar is a layer of six files, of which most are those of other images too.
+func crowdTar(image, n int) []byte {
+	r := rand.New(rand.NewPCG(uint64(image), uint64(n)))
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for i := range 6 {
+		text := fmt.Sprintf("file %d of layer %d, version %d", i, n, r.IntN(4))
+		if i == 0 {
+			text = fmt.Sprintf("what only image %d has in layer %d", image, n)
+		}
+		h := &tar.Header{
+			Typeflag: tar.TypeReg, Name: fmt.Sprintf("usr/lib/pkg%02d/f%d", n, i), Mode: 0o644, Size: int64(len(text)), ModTime: time.Unix(1600000000, 0),
+		}
+		if err := errors.Join(w.WriteHeader(h), second(w.Write([]byte(text)))); err != nil {
+			panic(err) // nothing but a broken writer
+		}
+	}
+	if err := w.Close(); err != nil {
+		panic(err)
+	}
+	return b.Bytes()
+}
+
+// records writes what containers/storage keeps of the images, for the programs that ask it.
+func (c *crowd) records() error {
+	type layerRecord struct {
+		ID     string    `json:"id"`
+		Parent string    `json:"parent,omitempty"`
+		Time   time.Time `json:"created"`
+		Digest string    `json:"diff-digest"`
+		Size   int64     `json:"diff-size"`
+	}
+	type imageRecord struct {
+		ID    string    `json:"id"`
+		Names []string  `json:"names"`
+		Layer string    `json:"layer"`
+		Time  time.Time `json:"created"`
+	}
+	var ls []layerRecord
+	var is []imageRecord
+	at := time.Unix(1600000000, 0).UTC()
+	for i := range c.images {
+		parent := ""
+		for n := range imageLayers {
+			id := crowdLayer(i, n)
+			ls = append(ls, layerRecord{id, parent, at, "sha256:" + id, 200})
+			parent = id
+		}
+		is = append(is, imageRecord{fmt.Sprintf("%064x", i+1), []string{fmt.Sprintf("localhost/crowd:%d", i)}, parent, at})
+	}
+	name := filepath.Base(c.home)
+	return errors.Join(
+		writeJSON(filepath.Join(c.options.Root, name+"-layers", "layers.json"), ls),
+		writeJSON(filepath.Join(c.options.Root, name+"-images", "images.json"), is),
+	)
+}
+
+func writeJSON(path string, v any) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(path, text, 0o600)
+}
+
+// use pulls, mounts and removes.
+func (c *crowd) use(driver string, list []fixtures.Image, round int) error {
+	clock := func(what string, do func() error) error {
+		began := time.Now()
+		err := do()
+		c.times[what] = append(c.times[what], time.Since(began).Seconds())
+		return err
+	}
+	var a *applied
+	err := clock("start of the driver", func() error {
+		d, err := graphdriver.GetDriver(driver, c.options)
+		a = &applied{d}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	small, large := list[0], list[1]
+	large.Layers = large.Layers[1:] // a hundred megabytes: nothing of it is in a crowd
+	steps := []struct {
+		what string
+		do   func() error
+	}{
+		{"pull of a small image", func() error { return a.apply(small, "") }},
+		{"pull of an image", func() error { return a.apply(large, "") }},
+		{"mount and unmount a container", func() error { return a.containerOf(crowdLayer(0, imageLayers-1), fmt.Sprint(round)) }},
+		{"remove the small image", func() error { return second2(a.remove(small, "")) }},
+		{"remove the image", func() error { return second2(a.remove(large, "")) }},
+	}
+	for _, s := range steps {
+		if err := clock(s.what, s.do); err != nil {
+			return fmt.Errorf("%s: %w", s.what, err)
+		}
+	}
+	return a.Cleanup()
+}
+
+func second2(_ time.Duration, err error) error { return err }
+
+// usage runs storagectl du over everything. The program is that of make build.
+func (c *crowd) usage(m *meter) error {
+	tool := filepath.Join("build", "bin", "storagectl")
+	var list []float64
+	for len(list) == 0 || len(list) < 3 && list[0] < 2 {
+		began := time.Now()
+		cmd := exec.Command(tool, "--root", c.options.Root, "--runroot", c.options.RunRoot, "du", "--format=json")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %.500s", cmd, err, out)
+		}
+		list = append(list, time.Since(began).Seconds())
+	}
+	m.rows = append(m.rows, measurement{Row: "storagectl du " + c.name, Seconds: median(list), Times: len(list)})
+	return nil
+}
