@@ -155,7 +155,7 @@ func TestA16HostileImages(t *testing.T) {
 		h.index(h.image(h.blob(layerType+"+gzip", gzipped(t, plain[:700], plain[700:])), digestOf(plain), nil))
 	})
 	check("A11 zstd window of 2 GiB", refused, func(h *hostile) {
-		frame := []byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, (31-10)<<3 | 0, 0x01, 0x00, 0x00}
+		frame := []byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, (31 - 10) << 3, 0x01, 0x00, 0x00}
 		h.index(h.image(h.blob(layerType+"+zstd", frame), digestOf(nil), nil))
 	})
 	check("A20 labels and annotations", taken, func(h *hostile) {

@@ -40,7 +40,7 @@ type refDir struct {
 	changed unix.Timespec
 	settled bool
 	subdirs []string
-	files   map[string]unix.Timespec // change time by name
+	files   map[string]unix.Timespec // change time by name, of those that have been as they are for a while
 }
 
 func (r *root) newMarker() *marker {
@@ -149,10 +149,13 @@ func (m *marker) readDir(ctx context.Context, p string, st *unix.Stat_t, old *re
 		} else if err != nil {
 			return nil, &os.PathError{Op: "read ref", Path: path.Join(p, e.Name()), Err: err}
 		}
-		d.files[e.Name()] = st.Ctim
 		alias := st.Mode&unix.S_IFMT == unix.S_IFLNK
-		if old != nil && !alias && old.settled && old.files[e.Name()] == st.Ctim {
+		if old != nil && !alias && old.files[e.Name()] == st.Ctim {
+			d.files[e.Name()] = st.Ctim
 			continue
+		}
+		if changed, settled := since(&st, time.Now()); settled {
+			d.files[e.Name()] = changed
 		}
 		if err := m.markRef(ctx, path.Join(p, e.Name())); err != nil {
 			return nil, err

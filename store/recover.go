@@ -26,6 +26,7 @@ func (r *Repo) Recover(ctx context.Context) ([]Leftover, error) {
 	if err := r.root.writable(); err != nil {
 		return nil, err
 	}
+	r.root.keepReserve()
 	notes, err := r.root.unsyncedNotes()
 	if err != nil {
 		return nil, err

@@ -22,11 +22,18 @@ const reserveInodes = 8
 
 func reserveInode(i int) string { return reserveFile + "." + strconv.Itoa(i) }
 
-// keepReserve sees that the reserve is there: files that are worth nothing but their blocks and inodes. Where it cannot be made,
+// reserveBelow is how little room there has to be for a reserve to be kept.
+const reserveBelow = 2 << 30
+
+// keepReserve sees that the reserve is there where room is getting short: files that are worth nothing but their blocks and inodes. Where it cannot be made,
 // removals on a full filesystem have to do without.
 func (r *root) keepReserve() {
 	var st unix.Stat_t
 	if lstat(r.fd(), reserveFile, &st) != unix.ENOENT {
+		return
+	}
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(r.fd(), &fs); err != nil || fs.Bavail*uint64(fs.Bsize) > reserveBelow {
 		return
 	}
 	for i := range reserveInodes {
