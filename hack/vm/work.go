@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	storage "go.podman.io/storage"
@@ -59,7 +60,7 @@ func record(l *writeLog, kind string) error {
 		}
 		fmt.Println("done:", step.mark)
 	}
-	return unix.Unmount(mountPoint, 0)
+	return unmount()
 }
 
 func mount(device, kind string) error {
@@ -141,7 +142,26 @@ func verify(disk, kind string, past []string) error {
 		return err
 	}
 	err = look(past)
-	return errors.Join(err, unix.Unmount(mountPoint, 0), os.Remove(cut), os.RemoveAll("/run/containers"))
+	return errors.Join(err, unmount(), os.Remove(cut), os.RemoveAll("/run/containers"))
+}
+
+// unmount waits for threads of the kernel that are done with the filesystem in a moment. What this process holds is an error.
+func unmount() error {
+	var err error
+	for range 50 {
+		if err = unix.Unmount(mountPoint, 0); !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	fds, _ := filepath.Glob("/proc/self/fd/*")
+	for _, fd := range fds {
+		if path, _ := os.Readlink(fd); strings.HasPrefix(path, mountPoint) {
+			err = fmt.Errorf("%w: %s is open", err, path)
+		}
+	}
+	mounts, _ := os.ReadFile("/proc/self/mounts")
+	return fmt.Errorf("%w\n%s", err, mounts)
 }
 
 func look(past []string) error {

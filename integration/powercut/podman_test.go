@@ -90,6 +90,7 @@ func TestKill(t *testing.T) {
 		seed := seed()
 		t.Logf("kills on %s, SEED=%d", kind, seed)
 		w := newWorld(t, kind, seed)
+		w.kills = true
 		for range cuts(t) {
 			w.round("kill", w.imageSteps(w.images[:parallel], 8), w.imageSteps(w.images[parallel:], 8), w.containerSteps(8))
 			w.look()
@@ -109,6 +110,10 @@ func (w *world) report() {
 		w.rounds, w.acked, w.busy, w.slowest, w.lost)
 	if w.busy == 0 || w.rounds >= 20 && 2*w.busy < w.rounds {
 		w.t.Errorf("only in %d of %d rounds something was acknowledged", w.busy, w.rounds)
+	}
+	if w.kills { // podman itself cannot remove a container whose shm it had mounted and not noted yet
+		w.m.halt()
+		w.boot()
 	}
 	w.m.must(w.call("rm", "--all", "--force", "--time=0"))
 	w.m.must(w.call("rmi", "--all", "--force"))

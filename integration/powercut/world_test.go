@@ -34,15 +34,17 @@ type world struct {
 
 	acked, rounds, busy int // calls; rounds; rounds in which a change was acknowledged
 	slowest             time.Duration
+	kills               bool // what podman had mounted, and had not noted, stays mounted until the next boot
 	weak                bool // the newest records may be lost
 	lost                int
 }
 
 // A thing is an image or a container. Its state is "" while it does not exist, else its names, sorted; one without a name is "-".
 type thing struct {
-	now   string
-	past  []string // other states that it may be in after the end of this round
-	older []string // states that it may have fallen back to where the newest records may be lost
+	now    string
+	past   []string // other states that it may be in after the end of this round
+	killed bool     // in the middle of what a container is
+	older  []string // states that it may have fallen back to where the newest records may be lost
 }
 
 // A step is a call and what it does to a thing.
@@ -168,7 +170,7 @@ func names(state, name string) string {
 func (w *world) containerSteps(n int) []step {
 	var have []string
 	for name, th := range w.things {
-		if strings.HasPrefix(name, "container") && th.now != "" {
+		if strings.HasPrefix(name, "container") && th.now != "" && !th.killed {
 			have = append(have, name)
 		}
 	}
@@ -275,8 +277,9 @@ func (w *world) look() {
 	}
 	for name, th := range w.things { // the container "mounted" is none
 		switch now := seen[name]; {
-		case now == th.now:
+		case now == th.now, th.killed && now == "": // its monitor lives, and removes it at last
 		case slices.Contains(th.past, now):
+			th.killed = th.killed || w.kills
 		case slices.Contains(th.older, now):
 			w.lost++
 		default:
