@@ -119,7 +119,7 @@ func TestPinCostsNoData(t *testing.T) {
 	w.inPins(func(s *pins.Store) { pin(t, s, pins.Request{Image: one}) })
 	var data, linked int64
 	err := filepath.Walk(filepath.Join(w.pinned(), "ostree"), func(path string, fi os.FileInfo, err error) error {
-		if err != nil || !fi.Mode().IsRegular() {
+		if err != nil || !fi.Mode().IsRegular() || fi.Name() == "reserve" { // which each repository has for when the disk is full
 			return err
 		}
 		st := statOf(fi)
