@@ -1,20 +1,15 @@
 package main
 
 import (
-	"archive/tar"
-	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"time"
 
 	graphdriver "go.podman.io/storage/drivers"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/ostree-storage/ostree-storage/integration/fixtures"
 	"github.com/ostree-storage/ostree-storage/layers"
@@ -25,8 +20,7 @@ const (
 	fewImages   = 10
 )
 
-// A crowd is a store with so many synthetic images that pulls, mounts and removals in it can be compared with those in another. Its layers
-// are made by the code that makes all layers: commit, dirtrees, ref, inode list, record, index.
+// A crowd is a store with so many synthetic images that pulls, mounts and removals in it can be compared with those in another.
 type crowd struct {
 	name    string // as the rows have it
 	dir     string
@@ -81,74 +75,29 @@ func (j *job) scale(m *meter, set *fixtures.Set, many int) error {
 	return nil
 }
 
-// fill makes the images. No two have a layer in common, but most of their files, as a base and its updates have.
+// fill makes the images. No two have a layer in common, but most of their files.
 func (c *crowd) fill() error {
 	for _, dir := range []string{c.options.Root, c.options.RunRoot, c.home} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
 	}
-	catalog, err := layers.OpenCatalog(c.home, layers.Options{NoSync: true})
+	m, err := newMaker(c.home)
 	if err != nil {
 		return err
 	}
-	var g errgroup.Group
-	g.SetLimit(2)
-	for i := range c.images {
-		g.Go(func() error { return c.image(catalog, i) })
+	if err := errors.Join(m.images(c.images), c.records()); err != nil {
+		return err
 	}
-	err = g.Wait()
-	return errors.Join(err, catalog.Repo().Sync(), catalog.Close(), c.records())
+	// The next publication has the index take in what is new.
+	catalog, err := layers.OpenCatalog(c.home, layers.Options{})
+	if err != nil {
+		return err
+	}
+	return errors.Join(applyTo(catalog, "last", crowdTar(-1, 0)), catalog.Close())
 }
 
 func crowdLayer(image, n int) string { return fmt.Sprintf("%032x%032x", image+1, n+1) }
-
-func (c *crowd) image(catalog *layers.Catalog, image int) error {
-	var chain []*layers.Layer
-	parent := ""
-	for n := range imageLayers {
-		s, err := catalog.Stage(context.Background(), bytes.NewReader(crowdTar(image, n)), layers.StageOptions{Chain: chain})
-		if err != nil {
-			return err
-		}
-		id := crowdLayer(image, n)
-		l, err := catalog.Create(id, parent, layers.CreateOptions{})
-		if err == nil {
-			err = catalog.Commit(id, s)
-		}
-		if err = errors.Join(err, s.Close()); err != nil {
-			return err
-		}
-		if l, err = catalog.Layer(id); err != nil {
-			return err
-		}
-		chain, parent = append([]*layers.Layer{l}, chain...), id
-	}
-	return nil
-}
-
-// crowdTar is a layer of six files, of which most are those of other images too.
-func crowdTar(image, n int) []byte {
-	r := rand.New(rand.NewPCG(uint64(image), uint64(n)))
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for i := range 6 {
-		text := fmt.Sprintf("file %d of layer %d, version %d", i, n, r.IntN(4))
-		if i == 0 {
-			text = fmt.Sprintf("what only image %d has in layer %d", image, n)
-		}
-		h := &tar.Header{
-			Typeflag: tar.TypeReg, Name: fmt.Sprintf("usr/lib/pkg%02d/f%d", n, i), Mode: 0o644, Size: int64(len(text)), ModTime: time.Unix(1600000000, 0),
-		}
-		if err := errors.Join(w.WriteHeader(h), second(w.Write([]byte(text)))); err != nil {
-			panic(err) // nothing but a broken writer
-		}
-	}
-	if err := w.Close(); err != nil {
-		panic(err)
-	}
-	return b.Bytes()
-}
 
 // records writes what containers/storage keeps of the images, for the programs that ask it.
 func (c *crowd) records() error {
