@@ -114,13 +114,25 @@ func (w *world) pull(i fixtures.Image) call {
 // groupOf names the control group of a test's containers.
 func groupOf(t *testing.T) string { return fmt.Sprintf("ostree-powercut-%d", os.Getpid()) }
 
-// removeGroups removes the control groups of containers that a cut has ended.
+// removeGroups removes the control groups of containers that a cut has ended, whose processes may take a moment to be gone.
 func removeGroups(name string) {
 	tops, _ := filepath.Glob("/sys/fs/cgroup/*/" + name)
 	for _, top := range append(tops, "/sys/fs/cgroup/"+name) {
-		inner, _ := filepath.Glob(top + "/*")
-		for _, d := range append(inner, top) {
-			_ = unix.Rmdir(d)
+		for range 20 {
+			var dirs []string
+			_ = filepath.WalkDir(top, func(path string, e os.DirEntry, err error) error {
+				if err == nil && e.IsDir() {
+					dirs = append(dirs, path)
+				}
+				return nil
+			})
+			for _, d := range slices.Backward(dirs) {
+				_ = unix.Rmdir(d)
+			}
+			if unix.Access(top, unix.F_OK) != nil {
+				break
+			}
+			time.Sleep(100 * time.Millisecond)
 		}
 	}
 }
