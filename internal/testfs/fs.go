@@ -23,9 +23,11 @@ type FS struct {
 
 	top    string   // directory that holds Dir, locked as long as we live
 	lock   *os.File // top, with a flock
+	image  *os.File // the image, which has no name any more
 	loop   *os.File // the loop device; it detaches itself after the last close
 	device string   // its path
 	mount  string   // mount options
+	images string   // directory of the image
 }
 
 var mounted = struct {
@@ -86,13 +88,13 @@ func (f *FS) setup(mkfs string, o *Options) error {
 	if size == 0 {
 		size = DefaultSize
 	}
-	image, err := os.CreateTemp(o.imageDir(), topPrefix+f.Kind+"-")
+	f.images = o.imageDir()
+	image, err := f.makeImage()
 	if err != nil {
 		return err
 	}
-	defer image.Close()
-	// The loop device keeps the file; without a name nothing is left behind
-	// when the process is killed.
+	// We and the loop device keep the file; without a name nothing is left
+	// behind when the process is killed.
 	defer os.Remove(image.Name())
 	if err := image.Truncate(size); err != nil {
 		return err
@@ -105,6 +107,15 @@ func (f *FS) setup(mkfs string, o *Options) error {
 		return err
 	}
 	return f.mountDevice()
+}
+
+// makeImage makes an empty file, which is our image from now on.
+func (f *FS) makeImage() (*os.File, error) {
+	image, err := os.CreateTemp(f.images, topPrefix+f.Kind+"-")
+	if err == nil {
+		f.image = image
+	}
+	return image, err
 }
 
 // mkfsArgs returns the arguments that make a filesystem quickly and with the
@@ -143,8 +154,10 @@ func (f *FS) Close() error {
 	delete(mounted.m, f.Dir)
 	mounted.Unlock()
 	err := unmountAll(f.Dir, true)
-	if f.loop != nil {
-		err = errors.Join(err, f.loop.Close())
+	for _, file := range []*os.File{f.loop, f.image} {
+		if file != nil {
+			err = errors.Join(err, file.Close())
+		}
 	}
 	if f.lock != nil {
 		err = errors.Join(err, os.RemoveAll(f.top), f.lock.Close())
@@ -154,38 +167,6 @@ func (f *FS) Close() error {
 
 // Device is the name of the loop device in /proc/diskstats and /sys/block.
 func (f *FS) Device() string { return filepath.Base(f.device) }
-
-// Remount unmounts the filesystem on dir, with everything mounted below it, and
-// mounts it again. After Shutdown that is the next boot. It fails if a file
-// below dir is open.
-func Remount(dir string) error {
-	f, err := byDir(dir)
-	if err != nil {
-		return err
-	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		if err := unmountAll(dir, false); err != nil {
-			return err
-		}
-		if err := f.mountDevice(); err != nil {
-			return err
-		}
-		// While the mount namespace of some other process still has the filesystem, it is the dead one that comes back.
-		if err := syncDir(dir); !errors.Is(err, unix.EIO) || time.Now().After(deadline) {
-			return err
-		}
-	}
-}
-
-// syncDir fails with EIO on a filesystem that was shut down.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
 
 // unmountAll unmounts everything on and below dir, deepest first. With detach,
 // busy mounts are detached, and reported.

@@ -2,9 +2,12 @@ package testfs_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -135,4 +138,52 @@ func TestOpenFilesAreReported(t *testing.T) {
 	if _, err := os.Stat(f.Dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the mount point is still there: %v", err)
 	}
+}
+
+// A container that another process starts at the wrong moment takes our mount into its namespace and keeps it. The next boot
+// comes nevertheless, with what had reached the disk.
+func TestRemountWhileAnotherNamespaceHoldsTheFilesystem(t *testing.T) {
+	testfs.Each(t, func(t *testing.T, dir string) {
+		if filepath.Base(dir) == "btrfs" {
+			t.Skip("btrfs cannot be shut down")
+		}
+		write := func(name string, sync bool) {
+			t.Helper()
+			f, err := os.Create(filepath.Join(dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = f.WriteString(name)
+			if sync {
+				err = errors.Join(err, unix.Syncfs(int(f.Fd())))
+			}
+			if err := errors.Join(err, f.Close()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for round := range 3 {
+			holder := exec.Command("sleep", "1000")
+			holder.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+			if err := holder.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				_ = holder.Process.Kill()
+				_ = holder.Wait()
+			}()
+			synced, lost := fmt.Sprint("synced", round), fmt.Sprint("lost", round)
+			write(synced, true)
+			write(lost, false)
+			if err := errors.Join(testfs.Shutdown(dir), testfs.Remount(dir)); err != nil {
+				t.Fatal(err)
+			}
+			if text, err := os.ReadFile(filepath.Join(dir, synced)); string(text) != synced {
+				t.Errorf("the synced file holds %q, %v", text, err)
+			}
+			if _, err := os.Stat(filepath.Join(dir, lost)); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("the file that was not synced: %v", err)
+			}
+			write("later", true)
+		}
+	})
 }
