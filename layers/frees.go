@@ -7,19 +7,21 @@ import (
 	"github.com/ostree-storage/ostree-storage/store"
 )
 
-// Frees says what removing these layers together would free, and changes nothing.
-func (c *Catalog) Frees(ctx context.Context, ids []string) (store.Frees, error) {
-	var g store.Going
-	for _, id := range ids {
-		if err := checkLayerID(id); err != nil {
-			return store.Frees{}, err
+// Frees says of each of the sets of layers what removing it alone would free, and changes nothing.
+func (c *Catalog) Frees(ctx context.Context, sets ...[]string) ([]store.Frees, error) {
+	going := make([]store.Going, len(sets))
+	for i, ids := range sets {
+		for _, id := range ids {
+			if err := checkLayerID(id); err != nil {
+				return nil, err
+			}
+			going[i].Refs = append(going[i].Refs, layerRef(id))
+			going[i].Dirs = append(going[i].Dirs, (&Layer{ID: id, catalog: c}).Dir())
 		}
-		g.Refs = append(g.Refs, layerRef(id))
-		g.Dirs = append(g.Dirs, (&Layer{ID: id, catalog: c}).Dir())
 	}
-	f, err := c.repo.Frees(ctx, g)
+	each, err := c.repo.Frees(ctx, going...)
 	if err != nil {
-		return f, fmt.Errorf("layers in %s: %w", c.home, err)
+		return nil, fmt.Errorf("layers in %s: %w", c.home, err)
 	}
-	return f, nil
+	return each, nil
 }

@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// Going lists the layers of the pinned store at path that go when all pins of the images end, children before parents. It only reads, and
-// is right as long as every registered graphroot can be read: else unpin refuses.
-func Going(path string, images []string) ([]string, error) {
+// Going lists for each of the sets of images the layers of the pinned store at path that go when all pins of these images end, children
+// before parents. It only reads, and is right as long as every registered graphroot can be read: else unpin refuses.
+func Going(path string, sets ...[]string) ([][]string, error) {
 	layers, err := readRecords(filepath.Join(path, driverName+"-layers", "layers.json"))
 	if err != nil {
 		return nil, err
@@ -33,23 +33,24 @@ func Going(path string, images []string) ([]string, error) {
 			}
 		}
 	}
-	stay, leave := map[string]bool{}, map[string]bool{}
-	for _, need := range n.list {
-		chains(stay, need.Parent)
-	}
-	for _, i := range records {
-		set := stay
-		if slices.Contains(images, i.ID) {
-			set = leave
+	out := make([][]string, len(sets))
+	for at, images := range sets {
+		stay, leave := map[string]bool{}, map[string]bool{}
+		for _, need := range n.list {
+			chains(stay, need.Parent)
 		}
-		chains(set, append([]string{i.Layer}, i.Mapped...)...)
-	}
-	var out []string
-	for _, l := range layers {
-		if leave[l.ID] && !stay[l.ID] {
-			out = append(out, l.ID)
+		for _, i := range records {
+			set := stay
+			if slices.Contains(images, i.ID) {
+				set = leave
+			}
+			chains(set, append([]string{i.Layer}, i.Mapped...)...)
+		}
+		for _, l := range slices.Backward(layers) {
+			if leave[l.ID] && !stay[l.ID] {
+				out[at] = append(out[at], l.ID)
+			}
 		}
 	}
-	slices.Reverse(out)
 	return out, nil
 }

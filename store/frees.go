@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/ostree-storage/ostree-storage/store/index"
 	"github.com/ostree-storage/ostree-storage/store/object"
 )
 
@@ -32,224 +30,202 @@ type Frees struct {
 // Sum is all bytes.
 func (f Frees) Sum() int64 { return f.Data + f.Lanes + f.Private + f.Metadata }
 
-// Frees says what removing g would free, and changes nothing. It costs what g holds, in stats and reads of trees; where the index does
-// not know a commit that stays, that commit's trees too. What others publish or remove meanwhile may or may not count.
-func (r *Repo) Frees(ctx context.Context, g Going) (Frees, error) {
-	x := &freeing{r: r.root, nodes: map[uint64]*going{}}
-	err := x.objects(ctx, g.Refs)
-	for _, dir := range g.Dirs {
-		if err == nil {
-			err = x.dir(dir)
+// Frees says of each of the sets what removing it alone would free, and changes nothing. It costs what the sets hold, in stats and reads
+// of trees, what they have in common once; where the index does not know a commit that stays, that commit's trees too. What others
+// publish or remove meanwhile may or may not count.
+func (r *Repo) Frees(ctx context.Context, sets ...Going) ([]Frees, error) {
+	x := newFreeing(r.root)
+	if err := x.prepare(ctx, joined(sets)); err != nil {
+		return nil, fmt.Errorf("count what goes: %w", err)
+	}
+	each := make([]Frees, len(sets))
+	for i, g := range sets {
+		var err error
+		if each[i], err = x.tally(g); err != nil {
+			return nil, fmt.Errorf("count what goes: %w", err)
 		}
 	}
-	if err == nil {
-		err = x.lanes(g.Dirs)
-	}
-	if err != nil {
-		return Frees{}, fmt.Errorf("count what goes: %w", err)
-	}
-	for _, n := range x.nodes {
-		if n.links != n.gone {
-			continue
-		}
-		switch {
-		case n.object:
-			x.sum.Data += n.bytes
-		case n.lane:
-			x.sum.Lanes += n.bytes
-		default:
-			x.sum.Private += n.bytes
-		}
-	}
-	return x.sum, nil
+	return each, nil
 }
 
-// A freeing counts the names of inodes that go.
+// joined is all sets as one, each name once.
+func joined(sets []Going) Going {
+	var all Going
+	seen := map[string]struct{}{}
+	once := func(out, names []string) []string {
+		for _, name := range names {
+			if _, ok := seen[name]; !ok {
+				seen[name] = struct{}{}
+				out = append(out, name)
+			}
+		}
+		return out
+	}
+	for _, g := range sets {
+		all.Refs, all.Dirs = once(all.Refs, g.Refs), once(all.Dirs, g.Dirs)
+	}
+	return all
+}
+
+// A freeing counts the names of inodes that go. Objects and inodes have numbers, in the order in which they are met.
 type freeing struct {
-	r     *root
-	sum   Frees
-	nodes map[uint64]*going
+	*reachCounts
+	dirs  map[string]*goingDir
+	inos  map[uint64]int32
+	nodes []inodeNames
+	of    []int32 // the inode of an object, by the object's number: noInode if it is not there, unlooked before anybody asked
+
+	round  int32   // of tally
+	gone   []int32 // how many names of an inode go in this round
+	rounds []int32 // the round that gone was last counted in
+	lanes  []int32 // the round in which the inode's lane file was counted
 }
 
-// A going inode has names that go.
-type going struct {
-	links, gone  uint64
-	bytes        int64
-	object, lane bool
+// An inodeNames is what there is to know of an inode.
+type inodeNames struct {
+	links  int32
+	object bool
+	lane   bool
+	bytes  int64
 }
 
-func (x *freeing) name(st *unix.Stat_t) *going {
-	n := x.nodes[st.Ino]
-	if n == nil {
-		n = &going{links: uint64(st.Nlink), bytes: st.Blocks * 512}
-		x.nodes[st.Ino] = n
+// A goingDir is what is in a directory: its own blocks and those below it, the inodes by name, and those that have a lane file.
+type goingDir struct {
+	bytes         int64
+	inodes, filed []int32
+}
+
+const (
+	unlooked = -1
+	noInode  = -2
+)
+
+func newFreeing(r *root) *freeing {
+	return &freeing{reachCounts: newReachCounts(r), dirs: map[string]*goingDir{}, inos: map[uint64]int32{}}
+}
+
+// node is the number of an inode.
+func (x *freeing) node(st *unix.Stat_t) int32 {
+	n, ok := x.inos[st.Ino]
+	if !ok {
+		n = int32(len(x.nodes))
+		x.inos[st.Ino] = n
+		x.nodes = append(x.nodes, inodeNames{links: int32(st.Nlink), bytes: st.Blocks * 512})
+		x.gone, x.rounds, x.lanes = append(x.gone, 0), append(x.rounds, 0), append(x.lanes, 0)
 	}
-	n.gone++
 	return n
 }
 
-// objects counts the objects that no other ref reaches.
-func (x *freeing) objects(ctx context.Context, refs []string) error {
-	drop := map[string]struct{}{}
-	gone := map[object.Checksum]struct{}{}
-	for _, ref := range refs {
-		p := headsDir + "/" + ref
-		c, err := x.r.readRef(p)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
+// tally counts what goes with one set.
+func (x *freeing) tally(g Going) (Frees, error) {
+	var sum Frees
+	var met []int32
+	x.round++
+	name := func(n int32) {
+		if x.rounds[n] != x.round {
+			x.rounds[n], x.gone[n] = x.round, 0
+			met = append(met, n)
 		}
+		x.gone[n]++
+	}
+	for _, ref := range g.Refs {
+		sum.Metadata += x.refBytes[headsDir+"/"+ref]
+	}
+	for _, i := range x.unreached(g.Refs) {
+		if err := x.object(i, &sum, name); err != nil {
+			return sum, err
+		}
+	}
+	for _, path := range g.Dirs {
+		d, err := x.dir(path)
 		if err != nil {
-			return err
+			return sum, err
 		}
-		drop[p] = struct{}{}
-		gone[c] = struct{}{}
+		sum.Metadata += d.bytes
+		for _, n := range d.inodes {
+			name(n)
+		}
+		for _, n := range d.filed {
+			if x.lanes[n] != x.round { // several lists name it, and it is one name
+				x.lanes[n] = x.round
+				name(n)
+			}
+		}
+	}
+	for _, n := range met {
+		node := &x.nodes[n]
+		switch {
+		case node.links != x.gone[n]:
+		case node.object:
+			sum.Data += node.bytes
+		case node.lane:
+			sum.Lanes += node.bytes
+		default:
+			sum.Private += node.bytes
+		}
+	}
+	return sum, nil
+}
+
+// object counts an object that goes.
+func (x *freeing) object(i int32, sum *Frees, name func(int32)) error {
+	for len(x.of) <= int(i) {
+		x.of = append(x.of, unlooked)
+	}
+	o := x.names[i]
+	if x.of[i] == unlooked {
 		var st unix.Stat_t
-		if err := lstat(x.r.fd(), p, &st); err == nil && st.Nlink == 1 {
-			x.sum.Metadata += st.Blocks * 512
+		err := lstat(int(x.r.objects.Fd()), o.LoosePath(), &st)
+		switch {
+		case err == unix.ENOENT:
+			x.of[i] = noInode
+		case err != nil:
+			return placeError("look for", o.LoosePath(), err)
+		default:
+			x.of[i] = x.node(&st)
+			x.nodes[x.of[i]].object = o.Type == object.TypeFile
 		}
 	}
-	want := map[object.Name]struct{}{}
-	seen := map[object.Checksum]struct{}{}
-	for c := range gone {
-		want[object.Name{Checksum: c, Type: object.TypeCommit}] = struct{}{}
-		commit, err := (&Objects{x.r}).ReadCommit(c)
-		if err == nil {
-			err = x.r.eachReached(ctx, commit, seen, func(n object.Name) { want[n] = struct{}{} })
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if len(want) == 0 {
+	n := x.of[i]
+	if n == noInode {
 		return nil
 	}
-	counted, err := x.strikeWalked(ctx, want, gone, drop)
-	if err == nil && counted {
-		err = x.strikeCounted(want, gone)
-	}
-	if err != nil {
-		return err
-	}
-	return x.candidates(want)
-}
-
-// strikeWalked takes out of want what commits reach that stay and that the index does not count. It reports whether there are others,
-// and leaves in gone what no ref names that stays.
-func (x *freeing) strikeWalked(ctx context.Context, want map[object.Name]struct{}, gone map[object.Checksum]struct{},
-	drop map[string]struct{}) (counted bool, err error) {
-	seen, heads := map[object.Checksum]struct{}{}, map[object.Checksum]struct{}{}
-	for _, top := range rootDirs {
-		err := x.r.walkRefs(top, func(p string, c object.Checksum, err error) error {
-			if _, ok := drop[p]; ok || err != nil {
-				return err
-			}
-			for !c.IsZero() {
-				delete(gone, c)
-				if _, ok := heads[c]; ok {
-					return nil
-				}
-				heads[c] = struct{}{}
-				if x.r.knows(c) {
-					counted = true
-					return nil
-				}
-				commit, err := (&Objects{x.r}).ReadCommit(c)
-				if isMissing(err) {
-					return nil
-				}
-				if err == nil {
-					delete(want, object.Name{Checksum: c, Type: object.TypeCommit})
-					err = x.r.eachReached(ctx, commit, seen, func(n object.Name) { delete(want, n) })
-				}
-				if err != nil {
-					return err
-				}
-				c = commit.Parent
-			}
-			return nil
-		})
-		if err != nil {
-			return counted, err
-		}
-	}
-	return counted, nil
-}
-
-// strikeCounted takes out of want what the index says that more commits reach than those that are gone.
-func (x *freeing) strikeCounted(want map[object.Name]struct{}, gone map[object.Checksum]struct{}) error {
-	return x.r.withIndex(func(i *index.Index) error {
-		keys := make([]index.Key, 0, len(want))
-		for n := range want {
-			keys = append(keys, index.KeyOf(n.Checksum))
-		}
-		slices.Sort(keys)
-		keys = slices.Compact(keys)
-		counts, err := i.Count(keys)
-		if err != nil {
-			return err
-		}
-		for c := range gone {
-			own, err := i.Keys(c)
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			for _, k := range own {
-				if at, ok := slices.BinarySearch(keys, k); ok {
-					counts[at]--
-				}
-			}
-		}
-		for n := range want {
-			if at, _ := slices.BinarySearch(keys, index.KeyOf(n.Checksum)); counts[at] > 0 {
-				delete(want, n)
-			}
-		}
-		return nil
-	})
-}
-
-func (x *freeing) candidates(want map[object.Name]struct{}) error {
-	for n := range want {
-		var st unix.Stat_t
-		err := lstat(int(x.r.objects.Fd()), n.LoosePath(), &st)
-		if err == unix.ENOENT {
-			continue
-		}
-		if err != nil {
-			return placeError("look for", n.LoosePath(), err)
-		}
-		x.sum.Objects++
-		if n.Type == object.TypeFile {
-			x.name(&st).object = true
-		} else if st.Nlink == 1 {
-			x.sum.Metadata += st.Blocks * 512
-		}
+	sum.Objects++
+	if o.Type == object.TypeFile {
+		name(n)
+	} else if x.nodes[n].links == 1 {
+		sum.Metadata += x.nodes[n].bytes
 	}
 	return nil
 }
 
-// dir counts a directory that goes with all that is in it.
-func (x *freeing) dir(path string) error {
+// dir looks at a directory that goes, with all that is in it.
+func (x *freeing) dir(path string) (*goingDir, error) {
+	if d := x.dirs[path]; d != nil {
+		return d, nil
+	}
+	d := &goingDir{}
+	x.dirs[path] = d
 	fd, err := openDir(unix.AT_FDCWD, path)
 	if err == unix.ENOENT {
-		return nil
+		return d, nil
 	}
 	if err != nil {
-		return &os.PathError{Op: "open", Path: path, Err: err}
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	defer unix.Close(fd)
-	return x.open(fd)
+	if err := x.open(d, fd); err != nil {
+		return nil, err
+	}
+	return d, x.listed(d, path)
 }
 
-func (x *freeing) open(fd int) error {
+func (x *freeing) open(d *goingDir, fd int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return os.NewSyscallError("stat", err)
 	}
-	x.sum.Metadata += st.Blocks * 512
+	d.bytes += st.Blocks * 512
 	entries, err := readDir(fd)
 	if err != nil {
 		return err
@@ -260,7 +236,7 @@ func (x *freeing) open(fd int) error {
 			if err != nil {
 				return &os.PathError{Op: "open", Path: e.Name(), Err: err}
 			}
-			err = x.open(sub)
+			err = x.open(d, sub)
 			unix.Close(sub)
 			if err != nil {
 				return err
@@ -271,41 +247,29 @@ func (x *freeing) open(fd int) error {
 		if err := lstat(fd, e.Name(), &st); err != nil {
 			return &os.PathError{Op: "stat", Path: e.Name(), Err: err}
 		}
-		x.name(&st)
+		d.inodes = append(d.inodes, x.node(&st))
 	}
 	return nil
 }
 
-// lanes counts the lane files that the directories' lists name: a lane goes when no tree uses it.
-func (x *freeing) lanes(dirs []string) error {
-	seen := map[string]struct{}{}
-	for _, dir := range dirs {
-		l, err := mapInodes(dir + "/" + inodesName)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errStale) {
+// listed looks at the lane files that a directory's list names: a lane goes when no tree uses it.
+func (x *freeing) listed(d *goingDir, path string) error {
+	l, err := mapInodes(path + "/" + inodesName)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errStale) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for i := range l.filed {
+		ino, id := l.lane(i)
+		n, ok := x.inos[ino]
+		var st unix.Stat_t
+		if !ok || x.r.lanes == nil || lstat(int(x.r.lanes.Fd()), id.path(), &st) != nil || st.Ino != ino {
 			continue
 		}
-		if err != nil {
-			return err
-		}
-		for i := range l.filed {
-			ino, id := l.lane(i)
-			path := id.path()
-			if _, ok := seen[path]; ok {
-				continue
-			}
-			seen[path] = struct{}{}
-			var st unix.Stat_t
-			if x.r.lanes == nil || lstat(int(x.r.lanes.Fd()), path, &st) != nil || st.Ino != ino {
-				continue
-			}
-			if n := x.nodes[ino]; n != nil {
-				n.gone++
-				n.lane = true
-			}
-		}
-		if err := l.Close(); err != nil {
-			return err
-		}
+		x.nodes[n].lane = true
+		d.filed = append(d.filed, n)
 	}
-	return nil
+	return l.Close()
 }

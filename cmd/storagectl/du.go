@@ -3,14 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/ostree-storage/ostree-storage/layers"
-	"github.com/ostree-storage/ostree-storage/pins"
 	"github.com/ostree-storage/ostree-storage/store/object"
 )
 
@@ -119,12 +116,10 @@ func (a *app) du(args []string, by string) error {
 	for _, k := range set {
 		v.Images = append(v.Images, k.ID)
 	}
-	if v.Frees, err = d.frees(set); err != nil {
+	if err := d.free(set, by); err != nil {
 		return err
 	}
-	if v.Unpin, err = d.unpinFrees(set); err != nil {
-		return err
-	}
+	v.Frees, v.Unpin = d.frees[0], d.unpins[0]
 	for _, home := range d.homes[:d.own] {
 		use, err := home.Repo().LaneUse(context.Background())
 		if err != nil {
@@ -203,115 +198,6 @@ func (a *app) picture(v *duAnswer, set []*knownImage) {
 	}
 }
 
-// frees is what removing the images together frees.
-func (d *disk) frees(set []*knownImage) (freesAnswer, error) {
-	var free []*knownImage
-	for _, k := range set {
-		if k.Own && len(d.usedBy[k.ID]) == 0 {
-			free = append(free, k)
-		}
-	}
-	ids := d.goingLayers(free)
-	byHome := map[int][]string{}
-	for _, id := range ids {
-		for i, c := range d.homes[:d.own] {
-			if c.Exists(id) {
-				byHome[i] = append(byHome[i], id)
-			}
-		}
-	}
-	v, err := d.sum(byHome)
-	root := d.store.GraphRoot()
-	if d.own == 2 {
-		root = d.store.ImageStore()
-	}
-	v.add(records(root, free, ids))
-	return v, err
-}
-
-// unpinFrees is what ending all pins of the images frees.
-func (d *disk) unpinFrees(set []*knownImage) (v freesAnswer, err error) {
-	at := slices.IndexFunc(d.homes, func(c *layers.Catalog) bool { return c.Home() == filepath.Join(d.pinned, driverName) })
-	var pinned []*knownImage
-	var images []string
-	for _, k := range set {
-		if k.Pinned && at >= 0 {
-			pinned, images = append(pinned, k), append(images, k.ID)
-		}
-	}
-	if len(pinned) == 0 {
-		return v, nil
-	}
-	ids, err := pins.Going(d.pinned, images)
-	if err != nil {
-		return v, advise(err, "storagectl pin doctor")
-	}
-	v, err = d.sum(map[int][]string{at: ids})
-	v.add(records(d.pinned, pinned, ids))
-	return v, err
-}
-
-// sum is what removing layers from the homes frees, without records.
-func (d *disk) sum(byHome map[int][]string) (freesAnswer, error) {
-	var v freesAnswer
-	for i, ids := range byHome {
-		f, err := d.homes[i].Frees(context.Background(), ids)
-		if err != nil {
-			return v, advise(err, "storagectl check")
-		}
-		v.Layers += len(ids)
-		v.Data += f.Data
-		v.Lanes += f.Lanes
-		v.Private += f.Private
-		v.Metadata += f.Metadata
-		v.Objects += f.Objects
-		v.Total += f.Sum()
-	}
-	return v, nil
-}
-
-func (v *freesAnswer) add(records int64) {
-	v.Records += records
-	v.Total += records
-}
-
-// goingLayers are the layers that containers/storage removes with the images: those of our own store that nothing else needs.
-func (d *disk) goingLayers(set []*knownImage) []string {
-	var candidates []string
-	mine := map[string]bool{}
-	for _, k := range set {
-		for _, top := range append([]string{k.TopLayer}, k.MappedTopLayers...) {
-			for id := top; id != "" && d.layers[id] != nil && !mine[id]; id = d.layers[id].Parent {
-				mine[id] = true
-				candidates = append(candidates, id)
-			}
-		}
-	}
-	needed := map[string]bool{}
-	need := func(id string) {
-		for ; id != "" && !needed[id] && d.layers[id] != nil; id = d.layers[id].Parent {
-			needed[id] = true
-		}
-	}
-	for id := range d.layers {
-		if !mine[id] {
-			need(id)
-		}
-	}
-	for _, k := range d.images {
-		if k.Own && !slices.ContainsFunc(set, func(o *knownImage) bool { return o.ID == k.ID }) {
-			need(k.TopLayer)
-			for _, id := range k.MappedTopLayers {
-				need(id)
-			}
-		}
-	}
-	for _, c := range d.containers {
-		need(c.LayerID)
-	}
-	return slices.DeleteFunc(candidates, func(id string) bool { return needed[id] || d.layers[id].ReadOnly })
-}
-
 // parts divides the images' bytes.
 func (d *disk) parts(v *duAnswer, set []*knownImage, by string) error {
 	switch by {
@@ -325,30 +211,22 @@ func (d *disk) parts(v *duAnswer, set []*knownImage, by string) error {
 		owners[i] = d.use.commitsOf(k.TopLayer)
 	}
 	shares := d.use.shares(owners)
-	var chosen [][]object.Checksum
+	at := map[string]int{}
 	for i, k := range d.images {
-		if !slices.Contains(set, k) && !slices.ContainsFunc(set, func(o *knownImage) bool { return o.ID == k.ID }) {
-			continue
-		}
-		p := part{Name: k.ID, Names: append([]string{}, k.Names...), Size: shares[i].Size, Shared: shares[i].Size - shares[i].Unique, Unique: shares[i].Unique, UsedBy: append([]string{}, d.usedBy[k.ID]...)}
+		at[k.ID] = i
+	}
+	var chosen [][]object.Checksum
+	for n, k := range set {
+		share := shares[at[k.ID]]
+		p := part{Name: k.ID, Names: append([]string{}, k.Names...), Size: share.Size, Shared: share.Size - share.Unique, Unique: share.Unique, UsedBy: append([]string{}, d.usedBy[k.ID]...)}
 		if k.Own {
-			f, err := d.frees([]*knownImage{k})
-			if err != nil {
-				return err
-			}
-			p.Frees = &f.Total
+			p.Frees = &d.frees[n+1].Total
 		}
 		if k.Pinned {
-			f, err := d.unpinFrees([]*knownImage{k})
-			if err != nil {
-				return err
-			}
-			p.Unpin = &f.Total
+			p.Unpin = &d.unpins[n+1].Total
 		}
 		v.Parts = append(v.Parts, p)
-	}
-	for _, k := range set {
-		chosen = append(chosen, d.use.commitsOf(k.TopLayer))
+		chosen = append(chosen, owners[at[k.ID]])
 	}
 	v.Common = d.use.common(chosen)
 	return nil

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ostree-storage/ostree-storage/layers"
+	"github.com/ostree-storage/ostree-storage/store"
 	"github.com/ostree-storage/ostree-storage/store/object"
 )
 
@@ -26,8 +27,11 @@ type disk struct {
 	layers     map[string]*storage.Layer
 	containers []storage.Container
 	usedBy     map[string][]string // containers' names by image
+	needs      map[string]int      // by layer: how many layers, images and containers need it
 	use        *usage
-	pinned     string // the pinned store, "" if it is not used
+	frees      []freesAnswer // of the set that is asked for, then of each of its images
+	unpins     []freesAnswer // the same
+	pinned     string        // the pinned store, "" if it is not used
 }
 
 func (a *app) newDisk() (*disk, error) {
@@ -57,6 +61,7 @@ func (a *app) newDisk() (*disk, error) {
 	for _, c := range d.containers {
 		d.usedBy[c.ImageID] = append(d.usedBy[c.ImageID], name(c.ID, c.Names))
 	}
+	d.need()
 	var tops []string
 	for _, k := range d.images {
 		tops = append(tops, k.TopLayer)
@@ -81,6 +86,13 @@ func records(root string, set []*knownImage, ids []string) int64 {
 // diskBlocks sums the blocks of all that is at a path.
 func diskBlocks(path string) int64 {
 	var sum int64
+	var st unix.Stat_t
+	if unix.Lstat(path, &st) != nil {
+		return 0
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return st.Blocks * 512
+	}
 	_ = filepath.WalkDir(path, func(p string, _ fs.DirEntry, err error) error {
 		var st unix.Stat_t
 		if err == nil && unix.Lstat(p, &st) == nil {
@@ -112,23 +124,44 @@ func (d *disk) partsByLayer(v *duAnswer, set []*knownImage) error {
 			owners[i] = []object.Checksum{byID[id].Commit}
 		}
 	}
+	frees, err := d.freesByLayer(byID, ids)
+	if err != nil {
+		return err
+	}
 	shares := d.use.shares(owners)
 	for i, id := range all {
 		if !ids[id] {
 			continue
 		}
 		p := part{Name: id, Names: []string{}, Size: shares[i].Size, Shared: shares[i].Size - shares[i].Unique, Unique: shares[i].Unique, UsedBy: []string{}}
-		if n := slices.Index(d.homes, byID[id].Catalog()); n >= 0 && n < d.own {
-			f, err := d.homes[n].Frees(context.Background(), []string{id})
-			if err != nil {
-				return err
-			}
+		if f, ok := frees[id]; ok {
 			sum := f.Sum()
 			p.Frees = &sum
 		}
 		v.Parts = append(v.Parts, p)
 	}
 	return nil
+}
+
+// freesByLayer is what removing each of the layers alone frees, of those that are ours.
+func (d *disk) freesByLayer(byID map[string]*layers.Layer, wanted map[string]bool) (map[string]store.Frees, error) {
+	out := map[string]store.Frees{}
+	for _, home := range d.homes[:d.own] {
+		var sets [][]string
+		for id := range wanted {
+			if byID[id].Catalog() == home {
+				sets = append(sets, []string{id})
+			}
+		}
+		each, err := home.Frees(context.Background(), sets...)
+		if err != nil {
+			return nil, err
+		}
+		for i, f := range each {
+			out[sets[i][0]] = f
+		}
+	}
+	return out, nil
 }
 
 // partsWithin divides what the images hold by the first directory of its path, or by its owner. A file object that has several

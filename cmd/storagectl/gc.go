@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -39,12 +40,12 @@ foreign ref loses anything. BYTES are the blocks of inodes that went.`,
 
 func (a *app) gc(dry bool) error {
 	v := gcAnswer{DryRun: dry, Layers: []string{}, Pinned: []string{}}
-	_, exists, err := a.graphroot()
+	root, exists, err := a.graphroot()
 	if err != nil {
 		return err
 	}
 	// First, since one process cannot have the pinned store open in two ways.
-	if err := a.collectPinned(&v); err != nil {
+	if err := a.collectPinned(&v, root, exists); err != nil {
 		return err
 	}
 	if exists {
@@ -68,7 +69,7 @@ func (a *app) gc(dry bool) error {
 }
 
 // collectPinned removes held layers that nothing needs any more. Where that may not be, the rest goes on, and says so.
-func (a *app) collectPinned(v *gcAnswer) error {
+func (a *app) collectPinned(v *gcAnswer, root string, exists bool) error {
 	o, err := a.pinOptions()
 	if err != nil || o.Path == "" {
 		return err
@@ -83,7 +84,7 @@ func (a *app) collectPinned(v *gcAnswer) error {
 				v.Pinned = r.Layers
 			}
 		}
-		return errors.Join(err, v.prune(s.Repo()))
+		return errors.Join(err, v.prune(s.Repo(), filepath.Join(root, driverName, "repo"), exists))
 	})
 	switch {
 	case errors.Is(err, pins.ErrNoStore):
@@ -97,15 +98,29 @@ func (a *app) collectPinned(v *gcAnswer) error {
 	return err
 }
 
-// prune removes what nothing in the pinned store's repository needs: lanes of checkouts with labels that are gone, say.
-func (v *gcAnswer) prune(repo string) error {
+// prune removes what nothing in the pinned store's repository needs: lanes of checkouts with labels that are gone, say, and lanes that
+// only the main store has besides, if there is one.
+func (v *gcAnswer) prune(repo, main string, exists bool) error {
 	r, err := store.Open(repo)
 	if err != nil {
 		return err
 	}
 	freed, err := r.Prune(context.Background(), v.DryRun)
 	v.count(freed)
+	if err == nil && exists {
+		err = v.pruneCommon(r, main)
+	}
 	return errors.Join(err, r.Close())
+}
+
+func (v *gcAnswer) pruneCommon(r *store.Repo, main string) error {
+	other, err := store.Open(main)
+	if err != nil {
+		return err
+	}
+	freed, err := r.DropCommonLanes(context.Background(), v.DryRun, other)
+	v.count(freed)
+	return errors.Join(err, other.Close())
 }
 
 func (a *app) collect(v *gcAnswer) (err error) {
@@ -127,7 +142,7 @@ func (a *app) collect(v *gcAnswer) (err error) {
 		if err != nil {
 			return advise(err, "storagectl check")
 		}
-		v.Objects, v.Bytes = f.Objects, f.Sum()
+		v.Objects, v.Bytes = f[0].Objects, f[0].Sum()
 	}
 	if !v.DryRun {
 		if err := s.GarbageCollect(); err != nil {

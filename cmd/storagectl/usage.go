@@ -32,11 +32,12 @@ type share struct{ Size, Unique int64 }
 func (a *app) usage(tops []string) (*usage, error) {
 	u := &usage{commits: map[object.Checksum][]fileUse{}, chains: map[string][]*layers.Layer{}}
 	work := map[object.Checksum]*layers.Layer{}
+	known := map[string]*layers.Layer{}
 	for _, top := range tops {
 		if _, ok := u.chains[top]; ok || top == "" {
 			continue
 		}
-		chain, err := a.chain(top)
+		chain, err := a.chainAmong(top, known)
 		if err != nil {
 			return nil, err
 		}
