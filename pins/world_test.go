@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -40,8 +41,16 @@ func worldIn(t *testing.T, dir string) *world {
 
 func (w *world) pinned() string { return filepath.Join(w.dir, "pinned") }
 
-// inMain runs f with the main store.
+// inMain runs f with the main store, in which nothing is mounted then.
 func (w *world) inMain(f func(storage.Store)) {
+	w.t.Helper()
+	if w.openMain(f) {
+		w.t.Error("a container is mounted")
+	}
+}
+
+// openMain runs f with the main store, and reports whether a container is mounted in the end, by whomever.
+func (w *world) openMain(f func(storage.Store)) (mounted bool) {
 	w.t.Helper()
 	o := w.main
 	o.GraphDriverOptions = []string{"pinned_store=none"}
@@ -50,12 +59,15 @@ func (w *world) inMain(f func(storage.Store)) {
 		w.t.Fatal(err)
 	}
 	defer func() {
-		if _, err := s.Shutdown(false); err != nil {
+		if _, err := s.Shutdown(false); err != nil && !errors.Is(err, storage.ErrLayerUsedByContainer) {
 			w.t.Error(err)
+		} else if err != nil {
+			mounted = true
 		}
 		s.Free()
 	}()
 	f(s)
+	return false
 }
 
 // inPins runs f with the pinned store.

@@ -46,8 +46,17 @@ func shelved(w *world) error {
 	return nil
 }
 
-// TestB12Index: what is wrong with the index is found, named, and made good by Prune, which loses nothing.
+// TestB12Index: what is wrong with the index is found, named, and made good by Prune and by Reindex, which lose nothing.
 func TestB12Index(t *testing.T) {
+	for name, mend := range map[string]func(*testing.T, *world){
+		"prune":   func(t *testing.T, w *world) { _, err := w.repo.Prune(context.Background(), false); must(t, err) },
+		"reindex": func(t *testing.T, w *world) { must(t, Reindex(context.Background(), w.repo)) },
+	} {
+		t.Run(name, func(t *testing.T) { spoilIndex(t, mend) })
+	}
+}
+
+func spoilIndex(t *testing.T, mend func(*testing.T, *world)) {
 	change := func(pattern string, f func([]byte) []byte) func(*world) error {
 		return func(w *world) error {
 			files, err := filepath.Glob(w.home + "/repo/" + indexDir + "/" + pattern)
@@ -102,9 +111,8 @@ func TestB12Index(t *testing.T) {
 					t.Errorf("found %s", f)
 				}
 			}
-			_, err := w.repo.Prune(context.Background(), false)
-			must(t, err)
-			w.check("after prune")
+			mend(t, w)
+			w.check("after it was mended")
 			must(t, w.reap("next"))
 			w.check("after a removal")
 			if objects, lanes := w.count(); objects != 5 || lanes != 1 {

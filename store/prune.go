@@ -32,7 +32,7 @@ func (r *Repo) Prune(ctx context.Context, dryRun bool) (Freed, error) {
 	}
 	if dryRun {
 		err = at.countGarbage(ctx, m, &freed)
-	} else {
+	} else if err = at.forgetGarbage(ctx, m); err == nil {
 		err = at.sweep(ctx, m, "", &freed)
 	}
 	if err == nil && !dryRun {
@@ -57,6 +57,18 @@ func (r *Repo) Prune(ctx context.Context, dryRun bool) (Freed, error) {
 		return freed, fmt.Errorf("prune lanes: %w", err)
 	}
 	return freed, nil
+}
+
+// forgetGarbage takes the commits that no ref names out of the index before their objects go: if the process dies meanwhile,
+// the index counts nothing that is not there.
+func (r *root) forgetGarbage(ctx context.Context, m *marker) error {
+	if err := m.look(ctx); err != nil {
+		return err
+	}
+	if err := r.forgetUnnamed(ctx, m, nil); err != nil && !isDamagedIndex(err) { // a damaged one is made anew later
+		return err
+	}
+	return nil
 }
 
 func (r *root) countGarbage(ctx context.Context, m *marker, freed *Freed) error {

@@ -14,6 +14,22 @@ import (
 	"github.com/ostree-storage/ostree-storage/store/object"
 )
 
+// Reindex makes the index anew where it does not say what the commits say. It deletes no object.
+func Reindex(ctx context.Context, r *Repo) error {
+	if err := r.root.writable(); err != nil {
+		return err
+	}
+	m := r.root.newMarker()
+	err := m.look(ctx)
+	if err == nil {
+		err = r.reindex(ctx, m)
+	}
+	if err != nil {
+		return fmt.Errorf("make the index anew: %w", err)
+	}
+	return nil
+}
+
 // reindex makes the index say what the refs say: it forgets commits that no ref names, counts those that it did not know,
 // and counts those anew whose list is wrong. An index that cannot be read, or whose sums are wrong, is made anew. The
 // marker has walked what the refs name.

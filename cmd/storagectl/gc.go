@@ -118,7 +118,7 @@ func (v *gcAnswer) pruneCommon(r *store.Repo, main string) error {
 	if err != nil {
 		return err
 	}
-	freed, err := r.DropCommonLanes(context.Background(), v.DryRun, other)
+	freed, err := store.DropCommonLanes(context.Background(), r, v.DryRun, other)
 	v.count(freed)
 	return errors.Join(err, other.Close())
 }

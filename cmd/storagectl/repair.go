@@ -34,7 +34,7 @@ func (a *app) repairCommand() *cobra.Command {
 		Short: "Replace what is damaged by good copies",
 		Long: `Runs a check and puts right what it can: a damaged or missing object is replaced from wherever a good copy is (one of its lanes,
 a tree that has it as an inode of its own, the pinned store, other stores, and what --from names), entries of trees are made again
-from their objects, refs from records, records from refs, lists of inodes from trees. Every copy is verified before it takes its
+from their objects, refs from records, records from refs, lists of inodes from trees, the index from the commits. Every copy is verified before it takes its
 place. Nothing is deleted that is not replaced or proven worthless; what cannot be repaired is left as it is and named.
 
 --from is an OSTree repository, a graphroot or pinned store, a layer tar (also compressed), an OCI directory, or an image by
@@ -118,11 +118,20 @@ func (a *app) mendOptions(home int, dry bool, sources ...*store.Repo) store.Mend
 
 func (a *app) mendObjects(v *repairAnswer, c *layers.Catalog, list []finding, sources []*store.Repo) error {
 	ctx := context.Background()
+	counted := false
 	for _, f := range list {
 		if f.of == nil || f.home != 0 {
 			continue
 		}
 		switch f.of.Kind {
+		case store.Index:
+			if counted {
+				continue
+			}
+			counted = true
+			if err := a.mendIndex(v, c, f); err != nil {
+				return err
+			}
 		case store.Missing, store.Corrupt:
 			o := a.mendOptions(0, v.DryRun, sources...)
 			o.Files = a.treeCopies(f)
@@ -145,6 +154,20 @@ func (a *app) mendObjects(v *repairAnswer, c *layers.Catalog, list []finding, so
 			v.Actions = append(v.Actions, action{f.Kind, f.Path, "the lane was dropped: its object is good or is mended by itself"})
 		}
 	}
+	return nil
+}
+
+// mendIndex counts anew what commits have. What damaged commits have is not known until they are mended.
+func (a *app) mendIndex(v *repairAnswer, c *layers.Catalog, f finding) error {
+	if !v.DryRun {
+		var corrupt *store.CorruptError
+		if err := store.Reindex(context.Background(), c.Repo()); errors.As(err, &corrupt) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+	v.Actions = append(v.Actions, action{f.Kind, f.Path, "made anew from the commits"})
 	return nil
 }
 

@@ -1,0 +1,295 @@
+package layers_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ostree-storage/ostree-storage/internal/testfs"
+	"github.com/ostree-storage/ostree-storage/layers"
+)
+
+// A change is something that one process does to a home with layer base, and perhaps next on it. It leaves next or not.
+type change struct {
+	name    string
+	prepare func(t *testing.T, home string)
+	act     func(home string) error
+	again   func(t *testing.T, c *layers.Catalog) // does the same once more, after next was removed; nil: there is nothing to do
+}
+
+var nextTar = func(t testing.TB) []byte {
+	return makeTar(t, dir("usr/", 0o750), file("usr/x", "1"), file("usr/z", "2"), link("usr/zz", "usr/z"), symlink("usr/l", "z"),
+		file("usr/.wh.y", ""), file("etc/conf", "own"), file("var/big", strings.Repeat("b", 70_000)), dir("opq/", 0o755), file("opq/.wh..wh..opq", ""))
+}
+
+func baseTar(t testing.TB) []byte {
+	return makeTar(t, file("usr/x", "1"), file("usr/y", strings.Repeat("y", 70_000)), file("etc/conf", "base"))
+}
+
+// within opens the home for one change, as a process does that does nothing else.
+func within(home string, f func(c *layers.Catalog) error) error {
+	c, err := layers.OpenCatalog(home, layers.Options{})
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(c), c.Close())
+}
+
+func changes(t *testing.T) []change {
+	pull := func(c *layers.Catalog) error { _, err := tryApply(c, "next", "base", nextTar(t)); return err }
+	remove := func(c *layers.Catalog) error {
+		cleanup, err := c.Remove("next")
+		return errors.Join(err, cleanup())
+	}
+	box := func(c *layers.Catalog) error {
+		_, err := c.Create("next", "base", layers.CreateOptions{ReadWrite: true})
+		return err
+	}
+	clone := func(c *layers.Catalog) error {
+		from, err := layers.OpenCatalog(c.Home()+"-source", layers.Options{})
+		if err != nil {
+			return err
+		}
+		l, err := from.Layer("next")
+		if err == nil {
+			err = layers.Clone(context.Background(), c, l, layers.CloneOptions{})
+		}
+		return errors.Join(err, c.Repo().Sync(), from.Close())
+	}
+	nothing := func(*testing.T, string) {}
+	in := func(f func(c *layers.Catalog) error) func(string) error {
+		return func(home string) error { return within(home, f) }
+	}
+	over := func(f func(c *layers.Catalog) error) func(*testing.T, *layers.Catalog) {
+		return func(t *testing.T, c *layers.Catalog) { must(t, f(c)) }
+	}
+	there := func(t *testing.T, home string) { must(t, within(home, pull)) }
+	return []change{
+		{"pull", nothing, in(pull), over(pull)},
+		{"remove", there, in(remove), nil},
+		{"container", nothing, in(box), over(box)},
+		{"clone", func(t *testing.T, home string) {
+			must(t, within(home+"-source", func(c *layers.Catalog) error {
+				_, err := tryApply(c, "base", "", baseTar(t))
+				return errors.Join(err, pull(c))
+			}))
+		}, in(clone), over(clone)},
+		{"gc", func(t *testing.T, home string) {
+			must(t, within(home, func(c *layers.Catalog) error { // objects that no ref reaches, as foreign tools leave them
+				if err := pull(c); err != nil {
+					return err
+				}
+				return errors.Join(os.RemoveAll(home+"/layers/next"), c.Repo().DeleteRef("layer/next"))
+			}))
+		}, in(func(c *layers.Catalog) error { _, err := c.Repo().Prune(context.Background(), false); return err }), nil},
+		{"recovery", func(t *testing.T, home string) {
+			dieIn(t, home, "pull", 80)
+			dieIn(t, home, "pull", 120)
+			must(t, within(home, pull))
+			dieIn(t, home, "remove", 9)
+		}, in(func(*layers.Catalog) error { return nil }), nil},
+	}
+}
+
+// dieIn lets a process die in a change at its n-th call.
+func dieIn(t *testing.T, home, name string, n int) {
+	t.Helper()
+	if _, err := changeIn(home, name, testfs.Trouble{At: n}); err == nil {
+		t.Fatalf("the process was not killed in its %s", name)
+	}
+}
+
+// exitTyped is the status of a process whose change failed with an error that matches the errno.
+const exitTyped = 42
+
+// changeIn makes a change in a process of its own.
+func changeIn(home, name string, trouble testfs.Trouble) ([]string, error) {
+	trouble.Below = home
+	cmd := exec.Command(os.Args[0], "-test.run=^TestChangeProcess$")
+	cmd.Env = append(os.Environ(), "LAYERS_CHANGE="+name, "LAYERS_HOME="+home, fmt.Sprint("LAYERS_ERRNO=", int(trouble.Errno)))
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	calls, err := trouble.Run(cmd)
+	if strings.Contains(out.String(), testfs.ErrUnsupported.Error()) {
+		return nil, testfs.ErrUnsupported
+	}
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, bytes.TrimSpace(out.Bytes()))
+	}
+	return calls, err
+}
+
+// TestChangeProcess is the process that changeIn starts.
+func TestChangeProcess(t *testing.T) {
+	name := os.Getenv("LAYERS_CHANGE")
+	if name == "" {
+		t.Skip("other tests run it, in a process of its own")
+	}
+	home := os.Getenv("LAYERS_HOME")
+	var errno syscall.Errno
+	fmt.Sscan(os.Getenv("LAYERS_ERRNO"), (*uintptr)(&errno))
+	list := changes(t)
+	i := slices.IndexFunc(list, func(c change) bool { return c.name == name })
+	must(t, testfs.MeetTrouble())
+	err := list[i].act(home)
+	if errors.Is(err, errno) && errno != 0 {
+		os.Exit(exitTyped)
+	}
+	must(t, err)
+}
+
+// TestCutChanges stops a process at every call with which it changes the disk, and lets every such call fail as a full or broken
+// disk does. What the next process finds is the old state or the new one, without a finding; what is left goes with the layer; and the
+// same change can be made again. Without SOAK a few of the calls, others each time.
+func TestCutChanges(t *testing.T) {
+	needRoot(t)
+	top := testfs.Mount(t, "ext4")
+	for _, ch := range changes(t) {
+		t.Run(ch.name, func(t *testing.T) {
+			w := newCut(t, top, ch)
+			calls := w.once(testfs.Trouble{})
+			if len(calls) < 5 {
+				t.Fatalf("the %s makes %d calls: %q", ch.name, len(calls), calls)
+			}
+			t.Logf("%d calls", len(calls))
+			for _, n := range someCalls(t, len(calls)) {
+				w.once(testfs.Trouble{At: n})
+				for i, errno := range faults {
+					if os.Getenv("SOAK") != "" || i == n%len(faults) {
+						w.once(testfs.Trouble{At: n, Errno: errno, Times: n % 2})
+					}
+				}
+				if t.Failed() {
+					return
+				}
+			}
+		})
+	}
+}
+
+// faults are what a disk may answer to any call.
+var faults = []syscall.Errno{unix.ENOSPC, unix.EDQUOT, unix.EIO, unix.EMLINK, unix.EXDEV, unix.EROFS}
+
+// someCalls chooses calls: all under SOAK.
+func someCalls(t *testing.T, n int) []int {
+	var all []int
+	for i := range n {
+		all = append(all, i+1)
+	}
+	if os.Getenv("SOAK") != "" {
+		return all
+	}
+	seed := uint64(time.Now().UnixNano())
+	fmt.Sscan(os.Getenv("SEED"), &seed)
+	t.Logf("SEED=%d", seed)
+	rand.New(rand.NewPCG(seed, 1)).Shuffle(n, func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all[:min(n, 8)]
+}
+
+// A cut makes one change again and again, in a home of its own each time.
+type cut struct {
+	*testing.T
+	top string
+	change
+	n int
+}
+
+func newCut(t *testing.T, top string, ch change) *cut { return &cut{T: t, top: top, change: ch} }
+
+// once makes the change with the given trouble, and looks at what is left.
+func (w *cut) once(trouble testfs.Trouble) []string {
+	w.n++
+	home := filepath.Join(w.top, fmt.Sprint(w.name, w.n))
+	must(w, within(home, func(c *layers.Catalog) error { _, err := tryApply(c, "base", "", baseTar(w)); return err }))
+	before := storeFiles(w, home)
+	w.prepare(w.T, home)
+	calls, err := changeIn(home, w.name, trouble)
+	if errors.Is(err, testfs.ErrUnsupported) {
+		w.Skip(err)
+	}
+	what := fmt.Sprintf("%s, %v at call %d", w.name, trouble.Errno, trouble.At)
+	if trouble.At > 0 && trouble.At <= len(calls) {
+		what += " (" + calls[trouble.At-1] + ")"
+	}
+	var exit *exec.ExitError
+	switch {
+	case err == nil && trouble.At > 0 && trouble.Errno == 0 && len(calls) >= trouble.At:
+		w.Errorf("%s: it was not killed", what)
+	case err == nil, errors.As(err, &exit) && (exit.ExitCode() == exitTyped || exit.ExitCode() == -1 && trouble.Errno == 0):
+	default:
+		w.Errorf("%s: %v", what, err)
+	}
+	w.look(home, what, err == nil, before)
+	return calls
+}
+
+// look opens the home as the next process does.
+func (w *cut) look(home, what string, done bool, before []string) {
+	c, err := layers.OpenCatalog(home, layers.Options{})
+	if err != nil {
+		w.Errorf("%s: %v", what, err)
+		return
+	}
+	defer func() { must(w, c.Close()) }()
+	l, err := c.Layer("next")
+	if done && (err == nil) != (w.again != nil) {
+		w.Errorf("%s: it reported success, and then the layer: %v", what, err)
+	}
+	ids, err := c.IDs()
+	must(w, err)
+	if slices.Contains(ids, "next") {
+		if l != nil && l.Applied() { // else containers/storage has no record of it, or one that says that it is incomplete
+			sound(w, c)
+		}
+		removeAll(w, c, "next")
+	}
+	sound(w, c)
+	if w.name != "clone" { // its source is needed once more
+		w.same(c, what, before)
+	}
+	if w.again != nil {
+		w.again(w.T, c)
+		sound(w, c)
+		removeAll(w, c, "next")
+		sound(w, c)
+		w.same(c, what+", and once more", before)
+	}
+	if w.Failed() {
+		w.Logf("after %s", what)
+	}
+	must(w, os.RemoveAll(home))
+	must(w, os.RemoveAll(home+"-source"))
+}
+
+// same compares the names in a home with those before. What foreign tools left, and lanes that another home had as well, go with
+// the next gc.
+func (w *cut) same(c *layers.Catalog, what string, before []string) {
+	if w.name == "gc" || w.name == "clone" {
+		must(w, os.RemoveAll(c.Home()+"-source"))
+		_, err := c.Repo().Prune(context.Background(), false)
+		must(w, err)
+	}
+	now := storeFiles(w, c.Home())
+	for _, p := range now {
+		if !slices.Contains(before, p) && !strings.HasSuffix(p, "/unsynced") && !strings.HasSuffix(p, "/turn") {
+			w.Errorf("%s: %s was left", what, p)
+		}
+	}
+	for _, p := range before {
+		if !slices.Contains(now, p) {
+			w.Errorf("%s: %s is gone", what, p)
+		}
+	}
+}
