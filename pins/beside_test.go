@@ -115,7 +115,7 @@ func (b *side) note(line string, rest *bytes.Buffer) {
 		b.have[id] = true
 	case "removing":
 		b.gone[id] = true
-	case "ran", "pinned", "collected":
+	case "ran", "pinned", "collected", "refused":
 	default:
 		fmt.Fprintln(rest, line)
 		return
@@ -268,6 +268,13 @@ func overtaken(err error) bool {
 		if errors.Is(err, e) {
 			return true
 		}
+	}
+	// containers/storage (1.64) locks the file of a temporary directory after it has made it: another process may have taken it for
+	// that of a dead one in between, and the next one then removes the directory. The pull fails then, whatever the driver is.
+	var link *os.LinkError
+	if errors.As(err, &link) && strings.Contains(link.Old, "-layers/tmp/temp-dir-") && errors.Is(err, fs.ErrNotExist) {
+		fmt.Println("refused")
+		return true
 	}
 	return false
 }

@@ -20,6 +20,8 @@ type Trouble struct {
 	At    int           // the first call that meets trouble, from 1 on; 0: none does
 	Times int           // how many calls meet it; 0: all from then on
 	Errno syscall.Errno // what they fail with; 0: the process is killed before the call
+
+	Except func(call string) bool // calls that do not count, nor fail
 }
 
 // troubleEnv holds the number of the socket that the process sends its listener to.
@@ -161,7 +163,11 @@ func (w *watch) judge(n *notice) (answer, error) {
 	for i := range paths {
 		paths[i] = strings.TrimPrefix(paths[i], w.Below+"/")
 	}
-	w.calls = append(w.calls, call+" "+strings.Join(paths, " -> "))
+	call += " " + strings.Join(paths, " -> ")
+	if w.Except != nil && w.Except(call) {
+		return goOn, nil
+	}
+	w.calls = append(w.calls, call)
 	at := len(w.calls)
 	if w.At == 0 || at < w.At || w.Times > 0 && at >= w.At+w.Times {
 		return goOn, nil

@@ -235,3 +235,28 @@ func TestDecodedIsOwn(t *testing.T) {
 		}
 	}
 }
+
+// TestCommitBytes holds a commit with metadata byte by byte: padding before values, the widths and the order of framing offsets, and
+// numbers that are big-endian within. The real ostree gives it this checksum.
+func TestCommitBytes(t *testing.T) {
+	tree, meta := object.Sum([]byte{0}), object.Sum([]byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x41, 0xed})
+	c := object.Commit{
+		Tree: tree, Meta: meta, Subject: "Subj", Timestamp: 1700000000,
+		Metadata: []object.MetadataEntry{
+			{Key: "k", Value: object.StringVariant("v")},
+			{Key: "ostree.ref-binding", Value: object.StringsVariant([]string{"test/one"})},
+		},
+	}
+	got, err := c.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := unhex(t, "6b00 000000000000 7600 00 73 02 000000 6f73747265652e7265662d62696e64696e6700 0000000000"+
+		"746573742f6f6e6500 09 00 6173 13 0d 36 5375626a00 00 0000 000000006553f100"+tree.String()+meta.String()+"68 3e 3d 38 38 38")
+	if !bytes.Equal(got, want) {
+		t.Errorf("got  %x\nwant %x", got, want)
+	}
+	if sum := object.Sum(got).String(); sum != "d5fb53c1249c80b5937738782fd72dcf19a76677f1308ef9fefd758f1566b3c4" {
+		t.Errorf("the checksum of %d bytes is %s", len(got), sum)
+	}
+}
