@@ -36,6 +36,7 @@ type settings struct {
 	strace  bool
 	files   int // of the large layer
 	crowd   int // images of the large store
+	show    string
 }
 
 func main() {
@@ -65,12 +66,13 @@ func parseFlags() settings {
 	}
 	chosen := flag.String("levels", strings.Join(names, ","), "what to run")
 	flag.IntVar(&s.rounds, "rounds", 3, "runs of each driver")
-	flag.DurationVar(&s.limit, "limit", 14*time.Minute, "begin no run after this time")
+	flag.DurationVar(&s.limit, "limit", 12*time.Minute, "begin no job after this time; the longest takes two or three minutes")
 	flag.StringVar(&s.images, "images", "", "directory for the filesystems' images, on the disk to measure (default: .cache/bench of the module)")
 	flag.StringVar(&s.out, "json", "", "file for the measurements (default: build/bench.json of the module)")
 	flag.IntVar(&s.files, "files", 1_000_000, "files of the large layer of level memory; 0 for none")
 	flag.IntVar(&s.crowd, "crowd", 1000, "images of the large store of level scale, of 60 layers each")
 	flag.StringVar(&s.profile, "profile", "", "directory for CPU profiles of every run")
+	flag.StringVar(&s.show, "show", "", "measure nothing: print the table of these files of measurements, separated by commas")
 	flag.BoolVar(&s.strace, "strace", false, "count system calls of every run with strace; times mean nothing then")
 	flag.Parse()
 	s.kinds, s.drivers, s.levels = strings.Split(*kinds, ","), strings.Split(*drivers, ","), strings.Split(*chosen, ",")
@@ -78,6 +80,9 @@ func parseFlags() settings {
 }
 
 func run(s settings) error {
+	if s.show != "" {
+		return show(strings.Split(s.show, ","), s.drivers)
+	}
 	module, err := fixtures.ModuleRoot()
 	if err != nil {
 		return err
@@ -98,9 +103,7 @@ func run(s settings) error {
 		}
 	}
 	r := &report{Began: time.Now(), Machine: describeMachine(), Images: describeImages(set), Crowd: s.crowd, Files: s.files}
-	if err := s.measureAll(set, r); err != nil {
-		return err
-	}
+	failed := s.measureAll(set, r)
 	text, err := json.MarshalIndent(r, "", "\t")
 	if err != nil {
 		return err
@@ -109,13 +112,14 @@ func run(s settings) error {
 		return err
 	}
 	r.print(os.Stdout, s.drivers)
-	return nil
+	return failed
 }
 
 // A level is one kind of job.
 type level struct {
 	name    string
 	once    bool     // on the first filesystem alone
+	late    bool     // after the others
 	rounds  int      // at most
 	drivers []string // nil means those that are compared
 }
@@ -124,50 +128,69 @@ type level struct {
 var levels = []level{
 	{name: "storage", rounds: 9},
 	{name: "driver", rounds: 9},
-	{name: "together", once: true, rounds: 2},
-	{name: "build", rounds: 2},
+	{name: "together", once: true, rounds: 3},
+	{name: "build", rounds: 1},
 	{name: "cache", rounds: 1},
 	{name: "deep", once: true, rounds: 1},
 	{name: "check", once: true, rounds: 1, drivers: []string{"ostree"}},
-	{name: "scale", once: true, rounds: 1, drivers: []string{"ostree"}},
-	{name: "memory", once: true, rounds: 1, drivers: []string{"ostree", upstreamOnly}},
+	{name: "scale", once: true, late: true, rounds: 1, drivers: []string{"ostree"}},
+	{name: "memory", once: true, late: true, rounds: 1, drivers: []string{"ostree", upstreamOnly}},
 	{name: "upstream", once: true, rounds: 1, drivers: []string{upstreamOnly}},
 	{name: "limits", once: true, rounds: 1, drivers: []string{"tools"}},
 }
 
-func (s *settings) wants(l level, kind string, round int) bool {
-	return slices.Contains(s.levels, l.name) && round < l.rounds && (!l.once || kind == s.kinds[0])
+// othersRounds is how often anything is measured on other filesystems than the first.
+const othersRounds = 2
+
+// A turn is one job, of each driver in turn.
+type turn struct {
+	round int
+	kind  string
+	level level
 }
 
-// measureAll goes round by round, so that a limit on time takes the same from all, and lets the drivers begin in turn.
-func (s *settings) measureAll(set *fixtures.Set, r *report) error {
+// turns go round by round, so that a limit on time takes the same from all. What takes long comes after the first round.
+func (s *settings) turns() (list []turn) {
 	for round := range s.rounds {
-		for _, kind := range s.kinds {
-			for _, l := range levels {
-				if !s.wants(l, kind, round) {
-					continue
-				}
-				runs := l.drivers
-				if runs == nil {
-					runs = s.drivers
-				}
-				for i := range runs {
-					driver := runs[(i+round)%len(runs)]
-					if time.Since(r.Began) > s.limit {
-						r.Cut = true
-						return nil
+		for _, late := range []bool{false, true} {
+			for i, kind := range s.kinds {
+				for _, l := range levels {
+					if slices.Contains(s.levels, l.name) && round < l.rounds && l.late == late && (i == 0 || !l.once && round < othersRounds) {
+						list = append(list, turn{round, kind, l})
 					}
-					fmt.Fprintf(os.Stderr, "bench: %4.0f s: round %d, %s, %s, %s\n", time.Since(r.Began).Seconds(), round+1, kind, l.name, driver)
-					list, err := s.measure(set, kind, l.name, driver, round)
-					if err != nil {
-						return fmt.Errorf("%s on %s, level %s: %w", driver, kind, l.name, err)
-					}
-					r.Runs = append(r.Runs, list...)
 				}
 			}
 		}
 	}
-	return nil
+	return list
+}
+
+// measureAll lets the drivers begin in turn. A job that fails does not end the others.
+func (s *settings) measureAll(set *fixtures.Set, r *report) error {
+	var errs []error
+	for _, t := range s.turns() {
+		runs := t.level.drivers
+		if runs == nil {
+			runs = s.drivers
+		}
+		for i := range runs {
+			driver := runs[(i+t.round)%len(runs)]
+			took := time.Since(r.Began)
+			if took > s.limit {
+				r.Cut = true
+				return errors.Join(errs...)
+			}
+			fmt.Fprintf(os.Stderr, "bench: %4.0f s: round %d, %s, %s, %s\n", took.Seconds(), t.round+1, t.kind, t.level.name, driver)
+			list, err := s.measure(set, t.kind, t.level.name, driver, t.round)
+			if err != nil {
+				err = fmt.Errorf("%s on %s, level %s: %w", driver, t.kind, t.level.name, err)
+				fmt.Fprintln(os.Stderr, "bench:", err)
+				errs = append(errs, err)
+			}
+			r.Runs = append(r.Runs, list...)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // measure makes a filesystem and runs one job on it in a fresh process.

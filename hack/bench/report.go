@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -22,6 +23,29 @@ type report struct {
 	Files   int // of the large layer of level memory
 	Images  []string
 	Runs    []measurement
+}
+
+// show prints what several runs on one machine measured as one.
+func show(files []string, drivers []string) error {
+	all := &report{}
+	for i, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		var r report
+		if err := json.Unmarshal(text, &r); err != nil {
+			return fmt.Errorf("read %s: %w", name, err)
+		}
+		runs := all.Runs
+		if i == 0 {
+			*all = r
+			continue
+		}
+		all.Runs = append(runs, r.Runs...)
+	}
+	all.print(os.Stdout, drivers)
+	return nil
 }
 
 func describeMachine() string {

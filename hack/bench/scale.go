@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -183,17 +184,24 @@ func (c *crowd) use(driver string, list []fixtures.Image, round int) error {
 
 func second2(_ time.Duration, err error) error { return err }
 
+// maxUsage is how long storagectl du may take here.
+const maxUsage = 30 * time.Second
+
 // usage runs storagectl du over everything. The program is that of make build.
 func (c *crowd) usage(m *meter) error {
 	tool := filepath.Join("build", "bin", "storagectl")
 	var list []float64
 	for len(list) == 0 || len(list) < 3 && list[0] < 2 {
+		ctx, cancel := context.WithTimeout(context.Background(), maxUsage)
 		began := time.Now()
-		cmd := exec.Command(tool, "--root", c.options.Root, "--runroot", c.options.RunRoot, "du", "--format=json")
-		if out, err := cmd.CombinedOutput(); err != nil {
+		cmd := exec.CommandContext(ctx, tool, "--root", c.options.Root, "--runroot", c.options.RunRoot, "du", "--format=json")
+		out, err := cmd.CombinedOutput()
+		late := ctx.Err() != nil
+		cancel()
+		if err != nil && !late {
 			return fmt.Errorf("%s: %w: %.500s", cmd, err, out)
 		}
-		list = append(list, time.Since(began).Seconds())
+		list = append(list, time.Since(began).Seconds()) // or the time after which it was ended
 	}
 	m.rows = append(m.rows, measurement{Row: "storagectl du " + c.name, Seconds: median(list), Times: len(list)})
 	return nil

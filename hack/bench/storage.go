@@ -31,11 +31,9 @@ func (j *job) storage(m *meter, set *fixtures.Set) error {
 		{"", func() error { return st.put(node, "") }},
 		{"put an image that is mostly known", func() error { return st.put(web, "") }},
 		{"the same, digests known as in a pull", func() error { return st.pull(web, "pulled") }},
-		{"put the same layers under other ids", func() error { return st.put(full, "again") }},
 		{"", func() error { return st.put(before, "") }},
 		{"put its security update", func() error { return st.put(update, "") }},
 		{"delete the update, half of which is shared", func() error { return st.remove(update, "") }},
-		{"delete the same layers", func() error { return st.remove(full, "again") }},
 	}); err != nil {
 		return err
 	}
