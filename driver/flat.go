@@ -16,11 +16,11 @@ const flatName = "flat"
 func (d *Driver) fit(chain []*layers.Layer, room int) ([]string, error) {
 	var dirs []string
 	starts := make([]int, len(chain)) // how many directories the layers above each one have
-	for i, l := range chain {
-		own, err := ownDirs(l)
-		if err != nil {
-			return nil, err
-		}
+	all, err := layers.EachOf(chain, ownDirs)
+	if err != nil {
+		return nil, err
+	}
+	for i, own := range all {
 		starts[i] = len(dirs)
 		dirs = append(dirs, own...)
 	}

@@ -3,6 +3,9 @@ package layers
 import (
 	"errors"
 	"fmt"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Catalogs are the homes of one driver: its own, then those of additional stores.
@@ -28,14 +31,31 @@ func (cs Catalogs) Chain(id string) ([]*Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	chain := make([]*Layer, 1, 1+len(l.Ancestors))
-	chain[0] = l
-	for _, a := range l.Ancestors {
-		l, err := cs.find(a, false)
-		if err != nil {
-			return nil, fmt.Errorf("ancestor of layer %s: %w", id, err)
-		}
-		chain = append(chain, l)
+	above, err := EachOf(l.Ancestors, func(a string) (*Layer, error) { return cs.find(a, false) })
+	if err != nil {
+		return nil, fmt.Errorf("ancestor of layer %s: %w", id, err)
 	}
-	return chain, nil
+	return append([]*Layer{l}, above...), nil
+}
+
+// manyLayers is from how many on a chain is looked at by several goroutines: each layer costs a few system calls.
+const manyLayers = 32
+
+// EachOf calls f for each of a list, on all cores if it is long, and returns the results in order.
+func EachOf[T, R any](list []T, f func(T) (R, error)) ([]R, error) {
+	out := make([]R, len(list))
+	parts := 1
+	if len(list) >= manyLayers {
+		parts = runtime.GOMAXPROCS(0)
+	}
+	var g errgroup.Group
+	for p := range parts {
+		g.Go(func() (err error) {
+			for i := p * len(list) / parts; i < (p+1)*len(list)/parts && err == nil; i++ {
+				out[i], err = f(list[i])
+			}
+			return err
+		})
+	}
+	return out, g.Wait()
 }
