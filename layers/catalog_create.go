@@ -3,10 +3,13 @@ package layers
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ostree-storage/ostree-storage/store"
 )
 
 // CreateOptions says what Create makes.
@@ -127,10 +130,43 @@ func (c *Catalog) Remove(id string) (cleanup func() error, err error) {
 	if err != nil {
 		return nothing, fmt.Errorf("remove layer %s: %w", id, err)
 	}
+	t.Beside, t.Lists = c.o.sources(), c.eachList
 	return func() error {
 		if err := t.Remove(); err != nil {
 			return fmt.Errorf("remove what layer %s left: %w", id, err)
 		}
 		return nil
 	}, nil
+}
+
+// maxAsked is how many layers a removal asks what they use: what it costs is not to follow from the size of the store.
+const maxAsked = 1000
+
+// errMany says that a removal asks nobody, since there are too many.
+var errMany = errors.New("too many layers to ask")
+
+// eachList visits the inode lists of all layers until visit returns false.
+func (c *Catalog) eachList(visit func(*store.Inodes) bool) error {
+	ids, err := c.IDs()
+	if err != nil {
+		return err
+	}
+	if len(ids) > maxAsked {
+		return errMany
+	}
+	for _, id := range ids {
+		l := &Layer{ID: id, catalog: c}
+		list, err := store.OpenInodes(l.inodesPath(), l.TreeDir())
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a container's, or gone meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		more := visit(list)
+		if err := list.Close(); err != nil || !more {
+			return err
+		}
+	}
+	return nil
 }

@@ -53,6 +53,10 @@ func TestHelper(t *testing.T) {
 		if _, err := s.CreateImage("", []string{"localhost/os:2"}, "child", "", nil); err != nil {
 			t.Fatal(err)
 		}
+	case "remove":
+		if _, err := s.DeleteImage(args[4], true); err != nil {
+			t.Fatal(err)
+		}
 	case "check-child":
 		kind := archive.Uncompressed
 		r, err := s.Diff("", "child", &storage.DiffOptions{Compression: &kind})

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/ostree-storage/ostree-storage/store/object"
@@ -36,6 +35,12 @@ type Trash struct {
 	repo *Repo
 	name string
 	lock int
+
+	// Beside are repositories that may have lanes of this one as theirs, and Lists visits the inode lists of all directories that are
+	// left, until visit returns false. Without them the name of a lane that another repository has too, and whose object stays, is left
+	// to DropCommonLanes.
+	Beside []*Repo
+	Lists  func(visit func(*Inodes) bool) error
 
 	freed Freed
 }
@@ -199,6 +204,9 @@ func (t *Trash) remove(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := t.dropCommon(at.path + "/" + t.path(inodesName)); err != nil {
+		return err
+	}
 	return at.removeAll(trashDir, t.name)
 }
 
@@ -218,54 +226,4 @@ func (t *Trash) commits() ([]object.Checksum, error) {
 		}
 	}
 	return out, nil
-}
-
-// dropLanes drops the lanes of an inode list that no tree uses any more. A list that is missing or damaged names none;
-// Prune finds them.
-func (r *root) dropLanes(list string) error {
-	l, err := mapInodes(list)
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errStale) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer l.Close()
-	var g errgroup.Group
-	for part := range removers {
-		g.Go(func() error {
-			for i := part * l.filed / removers; i < (part+1)*l.filed/removers; i++ {
-				ino, id := l.lane(i)
-				if _, err := r.dropLane(id.path(), ino, nil); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	return g.Wait()
-}
-
-// dropLane unlinks a lane file if it has no other link and, unless ino is 0, is that inode. Whoever links it at this
-// moment keeps the inode, as one that no later layer shares.
-func (r *root) dropLane(path string, ino uint64, freed *Freed) (bool, error) {
-	var st unix.Stat_t
-	err := lstat(int(r.lanes.Fd()), path, &st)
-	if err == nil && (ino != 0 && st.Ino != ino || st.Nlink > 1) {
-		return false, nil
-	}
-	if err == nil && freed != nil {
-		freed.Lanes++
-		freed.Bytes += st.Blocks * 512
-	}
-	if err == nil {
-		err = r.disk.remove(int(r.lanes.Fd()), path)
-	}
-	if err == unix.ENOENT {
-		return false, nil
-	}
-	if err != nil {
-		return false, placeError("drop lane", path, err)
-	}
-	return true, nil
 }
