@@ -23,7 +23,27 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
-	os.Exit(m.Run())
+	before := hostCRIO()
+	code := m.Run()
+	if after := hostCRIO(); after != before {
+		fmt.Fprintf(os.Stderr, "the tests changed the host's %s\nbefore: %s\nafter: %s\n", hostCRIODir, before, after)
+		code = max(code, 1)
+	}
+	os.Exit(code)
+}
+
+const hostCRIODir = "/etc/crio"
+
+// hostCRIO says what is in the host's own configuration of CRI-O, and since when: no test may touch it.
+func hostCRIO() string {
+	var text strings.Builder
+	_ = filepath.Walk(hostCRIODir, func(path string, fi os.FileInfo, err error) error {
+		if err == nil {
+			fmt.Fprintf(&text, "%s %d %s; ", path, fi.Size(), fi.ModTime())
+		}
+		return nil
+	})
+	return text.String()
 }
 
 // newStore makes a store on an ext4 filesystem of its own.

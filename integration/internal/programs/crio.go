@@ -53,13 +53,16 @@ type CRIO struct {
 	ended   chan struct{} // closed when it has ended
 }
 
-// Inside, the machine's own state is out of reach: /run and /var/lib are empty, and the cgroups are those of version 2.
+// Inside, the machine's own state is out of reach: /run and /var/lib are empty, what is written to /etc goes with the namespace (CRI-O
+// makes /etc/crio/auth, whatever its configuration), and the cgroups are those of version 2.
 const holdNamespaces = `set -e
 umount -R /sys/fs/cgroup
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t tmpfs -o mode=755 tmpfs /run
 mount -t tmpfs -o mode=755 tmpfs /var/lib
-mkdir /run/crio
+mkdir /run/crio /run/etc /run/etc-work
+mount -t overlay -o lowerdir=/etc,upperdir=/run/etc,workdir=/run/etc-work etc /etc
+rm -rf /etc/crio
 ip link set lo up
 echo ready
 exec cat`
