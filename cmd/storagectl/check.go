@@ -294,7 +294,11 @@ func (a *app) repairOf(f *finding, source string) string {
 	if source == "" {
 		source = "IMAGE"
 	}
-	from := "storagectl repair --from docker://" + source
+	repair := "storagectl repair"
+	if !a.isOurs(f.home) {
+		repair = "storagectl --root " + filepath.Dir(f.Home) + " repair"
+	}
+	from := repair + " --from docker://" + source
 	switch {
 	case f.Kind == string(store.Foreign):
 		return "mv " + filepath.Join(f.Home, "repo", f.Path) + " elsewhere"
@@ -307,7 +311,7 @@ func (a *app) repairOf(f *finding, source string) string {
 			return from
 		}
 	}
-	return "storagectl repair"
+	return repair
 }
 
 // maxFiles is how many files of one damaged object are named.

@@ -128,7 +128,7 @@ func (a *app) collect(v *gcAnswer) (err error) {
 	if err != nil {
 		return err
 	}
-	c, err := a.writable()
+	c, err := a.writable(s.GraphRoot())
 	if err != nil {
 		return err
 	}

@@ -106,13 +106,20 @@ func (a *app) catalogs() (layers.Catalogs, error) {
 	return a.homes, nil
 }
 
-// writable opens our own home for changes.
-func (a *app) writable() (*layers.Catalog, error) {
-	s, err := a.store()
-	if err != nil {
-		return nil, err
-	}
-	home := filepath.Join(s.GraphRoot(), driverName)
+// isPinned tells if a home is the pinned store's.
+func (a *app) isPinned(home int) bool {
+	path, err := a.pinnedStore()
+	return err == nil && path != "" && a.homes[home].Home() == filepath.Join(path, driverName)
+}
+
+// isOurs tells if a home is one that we may write to: graphroot's, the image store's, the pinned store's.
+func (a *app) isOurs(home int) bool {
+	return home == 0 || home == 1 && a.opened.ImageStore() != "" || a.isPinned(home)
+}
+
+// writable opens the home of a store of ours for changes.
+func (a *app) writable(root string) (*layers.Catalog, error) {
+	home := filepath.Join(root, driverName)
 	label, err := layers.StoreLabel(home)
 	if err != nil {
 		return nil, err

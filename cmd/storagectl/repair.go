@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 
@@ -22,6 +23,7 @@ type repairAnswer struct {
 
 type action struct {
 	Kind string `json:"kind"`
+	Home string `json:"home"`
 	Path string `json:"path"`
 	How  string `json:"how"`
 }
@@ -35,7 +37,8 @@ func (a *app) repairCommand() *cobra.Command {
 		Long: `Runs a check and puts right what it can: a damaged or missing object is replaced from wherever a good copy is (one of its lanes,
 a tree that has it as an inode of its own, the pinned store, other stores, and what --from names), entries of trees are made again
 from their objects, refs from records, records from refs, lists of inodes from trees, the index from the commits. Every copy is verified before it takes its
-place. Nothing is deleted that is not replaced or proven worthless; what cannot be repaired is left as it is and named.
+place. Nothing is deleted that is not replaced or proven worthless; what cannot be repaired is left as it is and named. The image store
+and the pinned store are repaired as well, each from the others; other additional stores are not ours to write to.
 
 --from is an OSTree repository, a graphroot or pinned store, a layer tar (also compressed), an OCI directory, or an image by
 transport, as docker://registry/name:tag. Exits with 3 if it repaired everything, with 2 if damage is left.`,
@@ -63,23 +66,56 @@ func (a *app) repair(dry bool, from []string) (err error) {
 	if err != nil {
 		return err
 	}
-	c, err := a.writable()
+	cs, err := a.mendable()
+	defer func() {
+		for _, m := range cs {
+			err = errors.Join(err, m.Close())
+		}
+	}()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, c.Close()) }()
 	v := &repairAnswer{DryRun: dry, Actions: []action{}, Left: []finding{}, From: append([]string{}, from...)}
-	if err := a.mend(v, c, sources); err != nil {
+	if err := a.mend(v, cs, sources); err != nil {
 		return err
 	}
 	return a.answerRepair(v)
+}
+
+// A mendable is a home that is repaired, and its place among all homes.
+type mendable struct {
+	*layers.Catalog
+	home int
+}
+
+// mendable opens the homes that are ours to write to: graphroot's, the image store's and the pinned store's. A pinned store that cannot be
+// written to keeps its findings.
+func (a *app) mendable() (out []mendable, err error) {
+	for i, c := range a.homes {
+		if !a.isOurs(i) {
+			continue
+		}
+		m, err := a.writable(filepath.Dir(c.Home()))
+		if err == nil && m.ReadOnly() && a.isPinned(i) {
+			err = errors.Join(fs.ErrPermission, m.Close())
+		}
+		if err != nil && a.isPinned(i) {
+			a.tell("the pinned store is left as it is: " + err.Error())
+			continue
+		}
+		if err != nil {
+			return out, err
+		}
+		out = append(out, mendable{m, i})
+	}
+	return out, nil
 }
 
 // rounds is how often a repair checks again: a mended commit shows trees that are missing, and these files.
 const rounds = 8
 
 // mend checks and mends until nothing more can be done.
-func (a *app) mend(v *repairAnswer, c *layers.Catalog, sources []*store.Repo) error {
+func (a *app) mend(v *repairAnswer, cs []mendable, sources []*store.Repo) error {
 	for range rounds {
 		list, err := a.findings(false, 0, 0)
 		if err != nil {
@@ -87,11 +123,15 @@ func (a *app) mend(v *repairAnswer, c *layers.Catalog, sources []*store.Repo) er
 		}
 		v.Left = list
 		before := len(v.Actions)
-		if err := a.mendObjects(v, c, list, sources); err != nil {
-			return err
+		for _, m := range cs { // objects of all first, since layers are mended from them
+			if err := a.mendObjects(v, m, list, sources); err != nil {
+				return err
+			}
 		}
-		if err := a.mendLayers(v, c, list); err != nil {
-			return err
+		for _, m := range cs {
+			if err := a.mendLayers(v, m, list); err != nil {
+				return err
+			}
 		}
 		if v.DryRun || len(v.Actions) == before {
 			break
@@ -99,7 +139,7 @@ func (a *app) mend(v *repairAnswer, c *layers.Catalog, sources []*store.Repo) er
 	}
 	if v.DryRun {
 		v.Left = slices.DeleteFunc(v.Left, func(f finding) bool {
-			return slices.ContainsFunc(v.Actions, func(x action) bool { return x.Path == f.Path })
+			return slices.ContainsFunc(v.Actions, func(x action) bool { return x.Path == f.Path && x.Home == f.Home })
 		})
 	}
 	return nil
@@ -116,11 +156,11 @@ func (a *app) mendOptions(home int, dry bool, sources ...*store.Repo) store.Mend
 	return o
 }
 
-func (a *app) mendObjects(v *repairAnswer, c *layers.Catalog, list []finding, sources []*store.Repo) error {
+func (a *app) mendObjects(v *repairAnswer, c mendable, list []finding, sources []*store.Repo) error {
 	ctx := context.Background()
 	counted := false
 	for _, f := range list {
-		if f.of == nil || f.home != 0 {
+		if f.of == nil || f.home != c.home {
 			continue
 		}
 		switch f.of.Kind {
@@ -133,7 +173,7 @@ func (a *app) mendObjects(v *repairAnswer, c *layers.Catalog, list []finding, so
 				return err
 			}
 		case store.Missing, store.Corrupt:
-			o := a.mendOptions(0, v.DryRun, sources...)
+			o := a.mendOptions(c.home, v.DryRun, sources...)
 			o.Files = a.treeCopies(f)
 			from, err := c.Repo().Mend(ctx, f.of.Object, o)
 			if errors.Is(err, store.ErrNoCopy) {
@@ -143,7 +183,7 @@ func (a *app) mendObjects(v *repairAnswer, c *layers.Catalog, list []finding, so
 				return err
 			}
 			if from != "" {
-				v.Actions = append(v.Actions, action{f.Kind, f.Path, "replaced from " + from})
+				v.Actions = append(v.Actions, action{f.Kind, f.Home, f.Path, "replaced from " + from})
 			}
 		case store.BadLane:
 			if !v.DryRun {
@@ -151,14 +191,14 @@ func (a *app) mendObjects(v *repairAnswer, c *layers.Catalog, list []finding, so
 					return err
 				}
 			}
-			v.Actions = append(v.Actions, action{f.Kind, f.Path, "the lane was dropped: its object is good or is mended by itself"})
+			v.Actions = append(v.Actions, action{f.Kind, f.Home, f.Path, "the lane was dropped: its object is good or is mended by itself"})
 		}
 	}
 	return nil
 }
 
 // mendIndex counts anew what commits have. What damaged commits have is not known until they are mended.
-func (a *app) mendIndex(v *repairAnswer, c *layers.Catalog, f finding) error {
+func (a *app) mendIndex(v *repairAnswer, c mendable, f finding) error {
 	if !v.DryRun {
 		var corrupt *store.CorruptError
 		if err := store.Reindex(context.Background(), c.Repo()); errors.As(err, &corrupt) {
@@ -167,33 +207,35 @@ func (a *app) mendIndex(v *repairAnswer, c *layers.Catalog, f finding) error {
 			return err
 		}
 	}
-	v.Actions = append(v.Actions, action{f.Kind, f.Path, "made anew from the commits"})
+	v.Actions = append(v.Actions, action{f.Kind, f.Home, f.Path, "made anew from the commits"})
 	return nil
 }
 
 // treeCopies lists files of trees that may be a good copy of a damaged object.
 func (a *app) treeCopies(f finding) []string {
 	var out []string
-	for _, id := range f.Layers {
-		l, err := a.homes.Find(id)
-		if err != nil {
-			continue
-		}
-		for _, p := range f.Files {
-			out = append(out, filepath.Join(l.TreeDir(), p))
+	for _, c := range a.homes {
+		for _, id := range f.Layers {
+			l, err := c.Layer(id)
+			if err != nil {
+				continue
+			}
+			for _, p := range f.Files {
+				out = append(out, filepath.Join(l.TreeDir(), p))
+			}
 		}
 	}
 	return out
 }
 
-func (a *app) mendLayers(v *repairAnswer, c *layers.Catalog, list []finding) error {
+func (a *app) mendLayers(v *repairAnswer, c mendable, list []finding) error {
 	byID, err := layersOf(a.opened)
 	if err != nil {
 		return err
 	}
 	seen := map[string]bool{}
 	for _, f := range list {
-		if f.home != 0 {
+		if f.home != c.home {
 			continue
 		}
 		for _, id := range f.Layers {
@@ -207,7 +249,7 @@ func (a *app) mendLayers(v *repairAnswer, c *layers.Catalog, list []finding) err
 				if m.Path != "" {
 					path += "/tree/" + m.Path
 				}
-				v.Actions = append(v.Actions, action{string(m.Kind), path, m.How})
+				v.Actions = append(v.Actions, action{string(m.Kind), c.Home(), path, m.How})
 			}
 			if err != nil {
 				return err
