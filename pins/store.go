@@ -38,6 +38,7 @@ type Store struct {
 	own  storage.Store // the pinned store as containers/storage sees it
 	main storage.Store // opened by the first that needs it
 	view string        // of a store that is only read: the directory of the empty store that shows it
+	made bool          // Open made the directory: Close removes it if nothing has come into it
 }
 
 // Open opens the pinned store; with create it is made if it does not exist. Otherwise the error matches ErrNoStore then. It waits for
@@ -49,9 +50,11 @@ func Open(o Options, create bool) (_ *Store, err error) {
 		return nil, err
 	}
 	if err := s.exists(); errors.Is(err, ErrNoStore) && create {
+		_, missing := os.Lstat(o.Path)
 		if err := os.MkdirAll(o.Path, 0o700); err != nil {
 			return nil, fmt.Errorf("make the pinned store: %w", readOnly(err))
 		}
+		s.made = errors.Is(missing, fs.ErrNotExist)
 	} else if err != nil {
 		return nil, err
 	}
@@ -109,8 +112,11 @@ func lockFile(path string, o Options) (*os.File, error) {
 	until := time.Now().Add(o.Wait)
 	for said := false; ; time.Sleep(lockPause) {
 		err = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart})
-		if err == nil {
+		if err == nil && isAt(f, path) {
 			return f, nil
+		}
+		if err == nil { // who had it has removed a store that stayed empty
+			return nil, errors.Join(fmt.Errorf("its directory was removed meanwhile: %w", ErrBusy), f.Close())
 		}
 		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
 			return nil, errors.Join(err, f.Close())
@@ -125,12 +131,34 @@ func lockFile(path string, o Options) (*os.File, error) {
 	}
 }
 
+// isAt tells if a file still has its name.
+func isAt(f *os.File, path string) bool {
+	mine, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Lstat(path)
+	return err == nil && os.SameFile(mine, there)
+}
+
+// empty tells if nothing is in the store.
+func (s *Store) empty() bool {
+	if s.own == nil {
+		return true
+	}
+	images, err := s.own.Images()
+	layers, err2 := s.own.Layers()
+	_, err3 := os.Lstat(tablePath(s.o.Path))
+	return err == nil && err2 == nil && len(images)+len(layers) == 0 && errors.Is(err3, fs.ErrNotExist)
+}
+
 // lockPause is how long to wait between two looks at the lock.
 const lockPause = 20 * time.Millisecond
 
-// Close closes both stores.
+// Close closes both stores. A pinned store that Open made for a pin that failed goes again.
 func (s *Store) Close() error {
 	var errs []error
+	goes := s.made && s.lock != nil && s.empty()
 	for _, st := range []storage.Store{s.main, s.own} {
 		if st == nil {
 			continue
@@ -139,6 +167,11 @@ func (s *Store) Close() error {
 			errs = append(errs, err)
 		}
 		st.Free()
+	}
+	if goes && errors.Join(errs...) == nil {
+		if err := os.RemoveAll(s.o.Path); err != nil {
+			errs = append(errs, fmt.Errorf("remove the pinned store, which stayed empty: %w", err))
+		}
 	}
 	if s.lock != nil {
 		errs = append(errs, s.lock.Close())
