@@ -77,10 +77,10 @@ func (w *world) free() int64 {
 	}
 	defer d.Close()
 	var st unix.Statfs_t
-	if err := unix.Syncfs(int(d.Fd())); err == nil {
-		err = unix.Fstatfs(int(d.Fd()), &st)
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
+		w.t.Fatal(err)
 	}
-	if err != nil {
+	if err := unix.Fstatfs(int(d.Fd()), &st); err != nil {
 		w.t.Fatal(err)
 	}
 	return int64(st.Bfree) * st.Bsize
