@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -152,14 +151,17 @@ func (open opener) eachLine(file string, fn func(line int, text string) error) e
 	if err != nil {
 		return err
 	}
-	if !st.Mode().IsRegular() || st.Size() > maxFile {
-		return &PolicyError{file, 0, fmt.Sprintf("not a regular file of at most %d bytes", maxFile)}
+	if !st.Mode().IsRegular() {
+		return &PolicyError{file, 0, "not a regular file"}
 	}
-	lines := bufio.NewScanner(io.LimitReader(f, maxFile))
+	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 1<<20)
-	n := 0
+	n, size := 0, 0
 	for lines.Scan() {
 		n++
+		if size += len(lines.Bytes()) + 1; size > maxFile {
+			return &PolicyError{file, n, fmt.Sprintf("the file is longer than a policy's can be, %d bytes", maxFile)}
+		}
 		text := strings.TrimSpace(lines.Text())
 		if text == "" || text[0] == '#' {
 			continue
