@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -207,10 +208,20 @@ func usedBytes(t testing.TB, dir string) int64 {
 	f, err := os.Open(dir)
 	must(t, err)
 	defer f.Close()
-	must(t, unix.Syncfs(int(f.Fd())))
-	var st unix.Statfs_t
-	must(t, unix.Fstatfs(int(f.Fd()), &st))
-	return int64(st.Blocks-st.Bfree) * st.Bsize
+	// xfs frees the blocks of what was removed in the background: what counts is what it comes to.
+	var used, same int64
+	for tries := 0; same < 4 && tries < 100; tries++ {
+		must(t, unix.Syncfs(int(f.Fd())))
+		var st unix.Statfs_t
+		must(t, unix.Fstatfs(int(f.Fd()), &st))
+		if now := int64(st.Blocks-st.Bfree) * st.Bsize; now == used {
+			same++
+		} else {
+			used, same = now, 0
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return used
 }
 
 // TestReachable walks a store as another user: nothing below graphroot's home can be opened, so a setuid or capability-bearing
