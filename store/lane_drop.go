@@ -10,14 +10,19 @@ import (
 	"github.com/ostree-storage/ostree-storage/store/object"
 )
 
-// dropLanes drops the lanes of an inode list that no tree uses any more. A list that is missing or damaged names none;
-// Prune finds them.
-func (r *root) dropLanes(list string) error {
+// mapLanes opens an inode list to drop its lanes. One that is missing or damaged is nil: it names none, and Prune finds them.
+func mapLanes(list string) (*Inodes, error) {
 	l, err := mapInodes(list)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errStale) {
-		return nil
+		return nil, nil
 	}
-	if err != nil {
+	return l, err
+}
+
+// dropLanes drops the lanes of an inode list that no tree uses any more.
+func (r *root) dropLanes(list string) error {
+	l, err := mapLanes(list)
+	if l == nil || err != nil {
 		return err
 	}
 	defer l.Close()
@@ -69,11 +74,8 @@ func (t *Trash) dropCommon(list string) error {
 	if stages, err := r.list(stagingDir); err != nil || len(stages) > 0 {
 		return err
 	}
-	l, err := mapInodes(list)
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errStale) {
-		return nil
-	}
-	if err != nil {
+	l, err := mapLanes(list)
+	if l == nil || err != nil {
 		return err
 	}
 	defer l.Close()

@@ -4,8 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	graphdriver "go.podman.io/storage/drivers"
@@ -17,17 +15,10 @@ const chainLength = 499
 
 // deep mounts containers of one layer and of a chain as long as overlayfs takes.
 func (j *job) deep(m *meter) error {
-	options := graphdriver.Options{Root: filepath.Join(j.Dir, "root"), RunRoot: filepath.Join(j.Dir, "run")}
-	for _, dir := range []string{options.Root, options.RunRoot} {
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			return err
-		}
-	}
-	d, err := graphdriver.GetDriver(j.Driver, options)
+	a, _, err := j.openDriver()
 	if err != nil {
 		return err
 	}
-	a := &applied{d}
 	parent := ""
 	for n := range chainLength {
 		id := fmt.Sprintf("chain%03d", n)

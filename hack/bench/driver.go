@@ -13,6 +13,18 @@ import (
 	"github.com/ostree-storage/ostree-storage/integration/fixtures"
 )
 
+// openDriver opens the job's driver on an empty graphroot.
+func (j *job) openDriver() (*applied, graphdriver.Options, error) {
+	options := graphdriver.Options{Root: filepath.Join(j.Dir, "root"), RunRoot: filepath.Join(j.Dir, "run")}
+	for _, dir := range []string{options.Root, options.RunRoot} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return nil, options, err
+		}
+	}
+	d, err := graphdriver.GetDriver(j.Driver, options)
+	return &applied{d}, options, err
+}
+
 // driver calls the driver as containers/storage does, without the digests and
 // records that storage makes around it.
 func (j *job) driver(m *meter, set *fixtures.Set) error {
@@ -21,17 +33,10 @@ func (j *job) driver(m *meter, set *fixtures.Set) error {
 		return err
 	}
 	full, node, web := list[0], list[1], list[2]
-	options := graphdriver.Options{Root: filepath.Join(j.Dir, "root"), RunRoot: filepath.Join(j.Dir, "run")}
-	for _, dir := range []string{options.Root, options.RunRoot} {
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			return err
-		}
-	}
-	d, err := graphdriver.GetDriver(j.Driver, options)
+	a, options, err := j.openDriver()
 	if err != nil {
 		return err
 	}
-	a := &applied{d}
 	err = errors.Join(
 		m.row("apply an image to an empty store", func() error { return a.apply(full, "") }),
 		m.row("apply the same layers under other ids", func() error { return a.apply(full, "again") }),
