@@ -1,21 +1,14 @@
 package layers_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/ostree-storage/ostree-storage/internal/testfs"
 	"github.com/ostree-storage/ostree-storage/layers"
@@ -106,29 +99,16 @@ func changes(t *testing.T) []change {
 // dieIn lets a process die in a change at its n-th call.
 func dieIn(t *testing.T, home, name string, n int) {
 	t.Helper()
-	if _, err := changeIn(home, name, testfs.Trouble{At: n}); err == nil {
+	if changeIn(t, home, name, testfs.Trouble{At: n}).Done {
 		t.Fatalf("the process was not killed in its %s", name)
 	}
 }
 
-// exitTyped is the status of a process whose change failed with an error that matches the errno.
-const exitTyped = 42
-
 // changeIn makes a change in a process of its own.
-func changeIn(home, name string, trouble testfs.Trouble) ([]string, error) {
+func changeIn(t *testing.T, home, name string, trouble testfs.Trouble) testfs.Outcome {
+	t.Helper()
 	trouble.Below = home
-	cmd := exec.Command(os.Args[0], "-test.run=^TestChangeProcess$")
-	cmd.Env = append(os.Environ(), "LAYERS_CHANGE="+name, "LAYERS_HOME="+home, fmt.Sprint("LAYERS_ERRNO=", int(trouble.Errno)))
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	calls, err := trouble.Run(cmd)
-	if strings.Contains(out.String(), testfs.ErrUnsupported.Error()) {
-		return nil, testfs.ErrUnsupported
-	}
-	if err != nil {
-		err = fmt.Errorf("%w: %s", err, bytes.TrimSpace(out.Bytes()))
-	}
-	return calls, err
+	return trouble.RunTest(t, "TestChangeProcess", "LAYERS_CHANGE="+name, "LAYERS_HOME="+home)
 }
 
 // TestChangeProcess is the process that changeIn starts.
@@ -137,16 +117,11 @@ func TestChangeProcess(t *testing.T) {
 	if name == "" {
 		t.Skip("other tests run it, in a process of its own")
 	}
-	home := os.Getenv("LAYERS_HOME")
-	var errno syscall.Errno
-	fmt.Sscan(os.Getenv("LAYERS_ERRNO"), (*uintptr)(&errno))
 	list := changes(t)
 	i := slices.IndexFunc(list, func(c change) bool { return c.name == name })
 	must(t, testfs.MeetTrouble())
-	err := list[i].act(home)
-	if errors.Is(err, errno) && errno != 0 {
-		os.Exit(exitTyped)
-	}
+	err := list[i].act(os.Getenv("LAYERS_HOME"))
+	testfs.EndMet(err)
 	must(t, err)
 }
 
@@ -158,44 +133,10 @@ func TestCutChanges(t *testing.T) {
 	top := testfs.Mount(t, "ext4")
 	for _, ch := range changes(t) {
 		t.Run(ch.name, func(t *testing.T) {
-			w := newCut(t, top, ch)
-			calls := w.once(testfs.Trouble{})
-			if len(calls) < 5 {
-				t.Fatalf("the %s makes %d calls: %q", ch.name, len(calls), calls)
-			}
-			t.Logf("%d calls", len(calls))
-			for _, n := range someCalls(t, len(calls)) {
-				w.once(testfs.Trouble{At: n})
-				for i, errno := range faults {
-					if os.Getenv("SOAK") != "" || i == n%len(faults) {
-						w.once(testfs.Trouble{At: n, Errno: errno, Times: n % 2})
-					}
-				}
-				if t.Failed() {
-					return
-				}
-			}
+			w := &cut{T: t, top: top, change: ch}
+			testfs.Sweep(t, ch.name, 8, w.once)
 		})
 	}
-}
-
-// faults are what a disk may answer to any call.
-var faults = []syscall.Errno{unix.ENOSPC, unix.EDQUOT, unix.EIO, unix.EMLINK, unix.EXDEV, unix.EROFS}
-
-// someCalls chooses calls: all under SOAK.
-func someCalls(t *testing.T, n int) []int {
-	var all []int
-	for i := range n {
-		all = append(all, i+1)
-	}
-	if os.Getenv("SOAK") != "" {
-		return all
-	}
-	seed := uint64(time.Now().UnixNano())
-	fmt.Sscan(os.Getenv("SEED"), &seed)
-	t.Logf("SEED=%d", seed)
-	rand.New(rand.NewPCG(seed, 1)).Shuffle(n, func(i, j int) { all[i], all[j] = all[j], all[i] })
-	return all[:min(n, 8)]
 }
 
 // A cut makes one change again and again, in a home of its own each time.
@@ -206,33 +147,16 @@ type cut struct {
 	n int
 }
 
-func newCut(t *testing.T, top string, ch change) *cut { return &cut{T: t, top: top, change: ch} }
-
 // once makes the change with the given trouble, and looks at what is left.
-func (w *cut) once(trouble testfs.Trouble) []string {
+func (w *cut) once(trouble testfs.Trouble) testfs.Outcome {
 	w.n++
 	home := filepath.Join(w.top, fmt.Sprint(w.name, w.n))
 	must(w, within(home, func(c *layers.Catalog) error { _, err := tryApply(c, "base", "", baseTar(w)); return err }))
 	before := storeFiles(w, home)
 	w.prepare(w.T, home)
-	calls, err := changeIn(home, w.name, trouble)
-	if errors.Is(err, testfs.ErrUnsupported) {
-		w.Skip(err)
-	}
-	what := fmt.Sprintf("%s, %v at call %d", w.name, trouble.Errno, trouble.At)
-	if trouble.At > 0 && trouble.At <= len(calls) {
-		what += " (" + calls[trouble.At-1] + ")"
-	}
-	var exit *exec.ExitError
-	switch {
-	case err == nil && trouble.At > 0 && trouble.Errno == 0 && len(calls) >= trouble.At:
-		w.Errorf("%s: it was not killed", what)
-	case err == nil, errors.As(err, &exit) && (exit.ExitCode() == exitTyped || exit.ExitCode() == -1 && trouble.Errno == 0):
-	default:
-		w.Errorf("%s: %v", what, err)
-	}
-	w.look(home, what, err == nil, before)
-	return calls
+	o := changeIn(w.T, home, w.name, trouble)
+	w.look(home, fmt.Sprintf("%s, %v", w.name, o), o.Done, before)
+	return o
 }
 
 // look opens the home as the next process does.

@@ -1,21 +1,14 @@
 package pins_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/ostree-storage/ostree-storage/internal/testfs"
 	"github.com/ostree-storage/ostree-storage/pins"
@@ -37,9 +30,6 @@ var pinChanges = map[string]func(*pins.Store) error{
 
 const third = "3333333333333333333333333333333333333333333333333333333333333333"
 
-// exitTyped is the status of a process whose change failed with an error that matches the errno.
-const exitTyped = 42
-
 // TestCutPins stops a process at every call with which it changes the pinned store, or lets these calls fail, in all that is done to
 // pins: their layers, records and the table, whoever's code does it. Pins that were there stay whole, the new one is there or not, and
 // the same can be done again. Without SOAK some of the calls, others each time.
@@ -53,47 +43,16 @@ func TestCutPins(t *testing.T) {
 	for _, name := range []string{"pin", "unpin", "replace", "gc"} {
 		t.Run(name, func(t *testing.T) {
 			n := 0
-			once := func(trouble testfs.Trouble) int {
+			testfs.Sweep(t, name, 3, func(trouble testfs.Trouble) testfs.Outcome {
 				n++
 				return cutPin(t, filepath.Join(top, fmt.Sprint(name, n)), name, trouble)
-			}
-			calls := once(testfs.Trouble{})
-			t.Logf("%d calls", calls)
-			faults := []syscall.Errno{unix.ENOSPC, unix.EDQUOT, unix.EIO, unix.EMLINK, unix.EXDEV, unix.EROFS}
-			for _, at := range someCalls(t, calls) {
-				once(testfs.Trouble{At: at})
-				once(testfs.Trouble{At: at, Errno: faults[at%len(faults)], Times: at % 2})
-				if t.Failed() {
-					return
-				}
-			}
+			})
 		})
 	}
 }
 
-// someCalls chooses calls: all under SOAK.
-func someCalls(t *testing.T, n int) []int {
-	if os.Getenv("SOAK") != "" {
-		all := make([]int, n)
-		for i := range all {
-			all[i] = i + 1
-		}
-		return all
-	}
-	seed := uint64(time.Now().UnixNano())
-	fmt.Sscan(os.Getenv("SEED"), &seed)
-	t.Logf("SEED=%d", seed)
-	all := rand.New(rand.NewPCG(seed, 1)).Perm(n)
-	for i := range all {
-		all[i]++
-	}
-	return all[:min(n, 3)]
-}
-
 // cutChild is the process that is stopped.
 func cutChild(w *world, name string) {
-	var errno syscall.Errno
-	fmt.Sscan(os.Getenv("PINS_ERRNO"), (*uintptr)(&errno))
 	if err := testfs.MeetTrouble(); err != nil {
 		w.t.Fatal(err)
 	}
@@ -101,16 +60,14 @@ func cutChild(w *world, name string) {
 	if err == nil {
 		err = errors.Join(pinChanges[name](s), s.Close())
 	}
-	if errno != 0 && errors.Is(err, errno) {
-		os.Exit(exitTyped)
-	}
+	testfs.EndMet(err)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 }
 
-// cutPin makes one change with trouble, and looks at what the next process finds. It returns the number of calls.
-func cutPin(t *testing.T, dir, name string, trouble testfs.Trouble) int {
+// cutPin makes one change with trouble, and looks at what the next process finds.
+func cutPin(t *testing.T, dir, name string, trouble testfs.Trouble) testfs.Outcome {
 	w := worldIn(t, dir)
 	base := layer(t, "base", 3)
 	w.put(one, []string{"localhost/one:1"}, base)
@@ -124,49 +81,25 @@ func cutPin(t *testing.T, dir, name string, trouble testfs.Trouble) int {
 			pin(t, s, pins.Request{Image: two, Name: "new"})
 		}
 	})
-	if name == "gc" { // what an unpin that died left
-		if _, err := w.cutRun("unpin", testfs.Trouble{At: 40}); err == nil {
-			t.Fatal("the unpin was not killed")
-		}
+	if name == "gc" && w.cutRun("unpin", testfs.Trouble{At: 40}).Done { // what an unpin that died left
+		t.Fatal("the unpin was not killed")
 	}
-	calls, err := w.cutRun(name, trouble)
-	if errors.Is(err, testfs.ErrUnsupported) {
-		t.Skip(err)
-	}
-	what := fmt.Sprintf("%s, %v at call %d", name, trouble.Errno, trouble.At)
-	if trouble.At > 0 && trouble.At <= len(calls) {
-		what += " (" + calls[trouble.At-1] + ")"
-	}
-	var exit *exec.ExitError
-	if err != nil && !(errors.As(err, &exit) && (exit.ExitCode() == exitTyped || exit.ExitCode() == -1 && trouble.Errno == 0)) {
-		t.Errorf("%s: %v", what, err)
-	}
-	w.lookAfterCut(name, err == nil)
+	o := w.cutRun(name, trouble)
+	w.lookAfterCut(name, o.Done)
 	if t.Failed() {
-		t.Logf("after %s", what)
+		t.Logf("after %s, %v", name, o)
 	}
 	if err := os.RemoveAll(dir); err != nil {
 		t.Error(err)
 	}
-	return len(calls)
+	return o
 }
 
-func (w *world) cutRun(name string, trouble testfs.Trouble) ([]string, error) {
+func (w *world) cutRun(name string, trouble testfs.Trouble) testfs.Outcome {
 	trouble.Below = w.pinned()
 	// containers/storage panics if it cannot open a lock that it has.
 	trouble.Except = func(call string) bool { return strings.HasPrefix(call, "create ") && strings.HasSuffix(call, ".lock") }
-	cmd := exec.Command(os.Args[0], "-test.run=^TestCutPins$", "-test.count=1")
-	cmd.Env = append(os.Environ(), "PINS_CUT="+w.dir+"\n"+name, fmt.Sprint("PINS_ERRNO=", int(trouble.Errno)))
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	calls, err := trouble.Run(cmd)
-	if strings.Contains(out.String(), testfs.ErrUnsupported.Error()) {
-		return nil, testfs.ErrUnsupported
-	}
-	if err != nil {
-		err = fmt.Errorf("%w: %s", err, bytes.TrimSpace(out.Bytes()))
-	}
-	return calls, err
+	return trouble.RunTest(w.t, "TestCutPins", "PINS_CUT="+w.dir+"\n"+name)
 }
 
 // lookAfterCut wants the old state or the new one, does the change again, and wants the new one.
