@@ -184,6 +184,7 @@ func processes(t *testing.T, w *world, seed, n, rounds int) {
 			run("prune", "--refs-only")
 		}
 	})
+	hosts := []string{"layer/host", "host/os"} // a commit beside the layers breaks their seal
 	wg.Go(func() {
 		dir := t.TempDir()
 		for i := range rounds / 2 {
@@ -192,14 +193,17 @@ func processes(t *testing.T, w *world, seed, n, rounds int) {
 					t.Error(err)
 				}
 			}
-			run("commit", "--branch=host/os", "--owner-uid=0", "--owner-gid=0", "--tree=dir="+dir)
-			run("ls", "-R", "host/os")
+			ref := hosts[i%len(hosts)]
+			run("commit", "--branch="+ref, "--owner-uid=0", "--owner-gid=0", "--tree=dir="+dir)
+			run("ls", "-R", ref)
 		}
 	})
 	wg.Wait()
 	w.check("with commits of libostree")
 	run("fsck", "--quiet")
-	run("refs", "--delete", "host/os")
+	for _, ref := range hosts {
+		run("refs", "--delete", ref)
+	}
 	_, err = w.repo.Prune(context.Background(), false)
 	must(t, err)
 	w.exact(t, ids)

@@ -113,14 +113,18 @@ func (s *Stage) putList(c *object.Commit, sum object.Checksum) error {
 	return nil
 }
 
-// count adds the commit to the index. It comes after the commit and before its ref: what is counted and not there costs
-// a Prune, what is there and not counted would cost objects. The caller holds the shared lock.
+// count adds the commit and its ref to the index. It comes after the commit and before its ref: what is counted and not
+// there costs a Prune, what is there and not counted would cost objects. The caller holds the shared lock.
 func (s *Stage) count(c object.Checksum) error {
-	var st unix.Stat_t
-	if err := lstat(int(s.own.Fd()), stagedList, &st); err == unix.ENOENT {
-		return nil // not counted, or already
-	}
-	return s.r.withIndex(func(x *index.Index) error { return x.Add(c, s.own, stagedList) })
+	return s.r.withIndex(func(x *index.Index) error {
+		var st unix.Stat_t
+		if lstat(int(s.own.Fd()), stagedList, &st) != unix.ENOENT { // else it is not counted, or already
+			if err := x.Add(c, s.own, stagedList); err != nil {
+				return err
+			}
+		}
+		return x.AddRef(c, int(s.own.Fd()), stagedRefFile)
+	})
 }
 
 // compact lets the index merge what has gathered, if nobody is in the way. It is not important enough to wait, or to
@@ -166,11 +170,6 @@ func (m *marker) strikeCounted() error {
 		if err != nil {
 			return err
 		}
-		for _, c := range m.own {
-			if err := m.takeOff(x, c, keys, counts); err != nil {
-				return err
-			}
-		}
 		for n := range m.want {
 			i, _ := slices.BinarySearch(keys, index.KeyOf(n.Checksum))
 			if counts[i] > 0 {
@@ -180,24 +179,4 @@ func (m *marker) strikeCounted() error {
 		m.stamp = stamp
 		return nil
 	})
-}
-
-// takeOff subtracts a commit that no ref names any more from the counts.
-func (m *marker) takeOff(x *index.Index, c object.Checksum, keys []index.Key, counts []int32) error {
-	if m.named(c) {
-		return nil
-	}
-	own, err := x.Keys(c)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for _, k := range own {
-		if i, ok := slices.BinarySearch(keys, k); ok {
-			counts[i]--
-		}
-	}
-	return nil
 }

@@ -13,8 +13,9 @@ type disk interface {
 	rename(fromDir int, from string, toDir int, to string) error
 	remove(dir int, name string) error
 	removeDir(dir int, name string) error
-	sync(fd int) error   // fdatasync of one file
-	syncfs(fd int) error // the whole filesystem
+	stamp(dir int, name string, mtime unix.Timespec) error // sets the modification time
+	sync(fd int) error                                     // fdatasync of one file
+	syncfs(fd int) error                                   // the whole filesystem
 }
 
 // kernel is the disk of everyday use.
@@ -44,6 +45,10 @@ func (kernel) remove(dir int, name string) error { return unix.Unlinkat(dir, nam
 
 func (kernel) removeDir(dir int, name string) error {
 	return unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
+}
+
+func (kernel) stamp(dir int, name string, mtime unix.Timespec) error {
+	return unix.UtimesNanoAt(dir, name, []unix.Timespec{{Nsec: unix.UTIME_OMIT}, mtime}, unix.AT_SYMLINK_NOFOLLOW)
 }
 
 func (kernel) sync(fd int) error {

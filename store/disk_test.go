@@ -54,6 +54,7 @@ func (f *faulty) at(dir int, name string) string {
 var (
 	uuidName = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}-[0-9a-f]{16}`)
 	longHex  = regexp.MustCompile(`([0-9a-f]{2}/)?[0-9a-f]{62,64}`)
+	sealHex  = regexp.MustCompile(`[0-9a-f]{40}`)
 	shortHex = regexp.MustCompile(`[0-9a-f]{16}`)
 	spareNo  = regexp.MustCompile(`spare-[0-9]+`)
 )
@@ -62,6 +63,7 @@ func (f *faulty) plain(path string) string {
 	path = strings.TrimPrefix(path, f.home+"/")
 	path = uuidName.ReplaceAllString(path, "NAME")
 	path = longHex.ReplaceAllStringFunc(path, func(s string) string { return s[:min(7, len(s))] })
+	path = sealHex.ReplaceAllString(path, "DESCRIPTION")
 	path = shortHex.ReplaceAllString(path, "RANDOM")
 	return spareNo.ReplaceAllString(path, "spare")
 }
@@ -81,7 +83,7 @@ func (f *faulty) mkdir(dir int, name string) error {
 }
 
 func (f *faulty) symlink(target string, dir int, name string) error {
-	if err := f.op("symlink %s -> %s", f.at(dir, name), target); err != nil {
+	if err := f.op("symlink %s -> %s", f.at(dir, name), f.plain(target)); err != nil {
 		return err
 	}
 	return f.disk.symlink(target, dir, name)
@@ -113,6 +115,13 @@ func (f *faulty) removeDir(dir int, name string) error {
 		return err
 	}
 	return f.disk.removeDir(dir, name)
+}
+
+func (f *faulty) stamp(dir int, name string, mtime unix.Timespec) error {
+	if err := f.op("stamp %s", f.at(dir, name)); err != nil {
+		return err
+	}
+	return f.disk.stamp(dir, name, mtime)
 }
 
 func (f *faulty) sync(fd int) error {

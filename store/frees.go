@@ -131,7 +131,11 @@ func (x *freeing) tally(g Going) (Frees, error) {
 	for _, ref := range g.Refs {
 		sum.Metadata += x.refBytes[headsDir+"/"+ref]
 	}
-	for _, i := range x.unreached(g.Refs) {
+	objects, commits := x.unreached(g.Refs)
+	for _, c := range commits {
+		sum.Metadata += x.fileOf[c]
+	}
+	for _, i := range objects {
 		if err := x.object(i, &sum, name); err != nil {
 			return sum, err
 		}

@@ -14,8 +14,9 @@ import (
 // asked of it; all others, those of others and all where the index is gone, are walked.
 type reachCounts struct {
 	r        *root
-	refs     map[string]object.Checksum // by path, in the repository
-	refBytes map[string]int64
+	refs     map[string]object.Checksum          // by path, in the repository
+	refBytes map[string]int64                    // of refs whose file goes with them
+	fileOf   map[object.Checksum]int64           // the bytes of the file of counted refs, which goes with the commit
 	known    map[object.Checksum]struct{}        // commits that the index counts
 	named    map[object.Checksum]int32           // how many refs lead to a commit, ancestors too
 	parents  map[object.Checksum]object.Checksum // of commits that are not counted and are there
@@ -37,7 +38,7 @@ func newReachCounts(r *root) *reachCounts {
 	return &reachCounts{
 		r: r, refs: map[string]object.Checksum{}, refBytes: map[string]int64{}, known: map[object.Checksum]struct{}{},
 		named: map[object.Checksum]int32{}, parents: map[object.Checksum]object.Checksum{}, reached: map[object.Checksum][]int32{},
-		number: map[object.Name]int32{},
+		number: map[object.Name]int32{}, fileOf: map[object.Checksum]int64{},
 	}
 }
 
@@ -68,7 +69,12 @@ func (x *reachCounts) prepare(ctx context.Context, g Going) error {
 	for _, ref := range g.Refs {
 		p := headsDir + "/" + ref
 		var st unix.Stat_t
-		if lstat(x.r.fd(), p, &st) == nil && st.Nlink == 1 {
+		if lstat(x.r.fd(), p, &st) != nil {
+			continue
+		}
+		if ino, _ := x.r.countedNames(x.refs[p]); ino == st.Ino {
+			x.fileOf[x.refs[p]] = st.Blocks * 512
+		} else if st.Nlink == 1 {
 			x.refBytes[p] = st.Blocks * 512
 		}
 	}
@@ -223,12 +229,11 @@ func (x *reachCounts) ask() error {
 	})
 }
 
-// unreached returns the objects that nothing reaches any more once the refs are gone.
-func (x *reachCounts) unreached(refs []string) []int32 {
+// unreached returns the objects that nothing reaches any more once the refs are gone, and the commits that they named.
+func (x *reachCounts) unreached(refs []string) (out []int32, commits []object.Checksum) {
 	direct, all := x.going(refs)
 	x.less(all, +1)
 	defer x.less(all, -1)
-	var out []int32
 	x.turn++
 	for _, c := range direct {
 		for _, i := range x.reached[c] {
@@ -241,7 +246,7 @@ func (x *reachCounts) unreached(refs []string) []int32 {
 			}
 		}
 	}
-	return out
+	return out, direct
 }
 
 // less takes what commits reach off the counts, or puts it back.

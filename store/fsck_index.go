@@ -52,7 +52,26 @@ func (x *check) indexReason(ctx context.Context, f Finding) (string, error) {
 	if f.Object.Type == object.TypeCommit {
 		return x.r.wrongList(ctx, i, f.Object.Checksum)
 	}
-	return wrongSums(i)
+	reason, err := wrongSums(i)
+	if err == nil && reason == "" {
+		reason = x.r.wrongSeal()
+	}
+	return reason, err
+}
+
+// wrongSeal says what the seal claims and is not so.
+func (r *root) wrongSeal() string {
+	before, _, err := r.describeRefs()
+	if err != nil || !r.sealed() {
+		return ""
+	}
+	_, rest, err := r.countedRefs(layerRefsDir)
+	after, _, afterErr := r.describeRefs()
+	at := slices.IndexFunc(rest, isFragment)
+	if at < 0 || errors.Join(err, afterErr) != nil || before != after || !r.sealed() {
+		return ""
+	}
+	return fmt.Sprintf("its seal says that all refs of layers are counted, and %s is not", rest[at])
 }
 
 // wrongSums says why the index as a whole cannot be used.
@@ -153,7 +172,7 @@ func (r *root) wrongList(ctx context.Context, i *index.Index, c object.Checksum)
 		return "", err
 	}
 	if slices.Equal(list, keys) {
-		return "", nil
+		return i.WrongRef(c)
 	}
 	there, err = (&Objects{r}).Has(object.Name{Checksum: c, Type: object.TypeCommit})
 	if err != nil || !there {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/ostree-storage/ostree-storage/store/index"
 	"github.com/ostree-storage/ostree-storage/store/object"
 )
 
@@ -23,12 +24,15 @@ const (
 	unsyncedDir  = extensionDir + "/unsynced"
 	indexName    = "index"
 	indexDir     = extensionDir + "/" + indexName
+	sealFile     = indexDir + "/new/" + index.SealName
 	turnFile     = extensionDir + "/turn"
 	gateFile     = extensionDir + "/gate"
 	labelFile    = extensionDir + "/config"
 	reserveFile  = extensionDir + "/reserve"
 	lockFile     = ".lock"
 	headsDir     = "refs/heads"
+	layerRefs    = "layer/"
+	layerRefsDir = headsDir + "/layer"
 	stagedRefs   = "staged/" // below refs/heads: commits that have no name yet, one for each stage
 )
 

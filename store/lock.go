@@ -105,14 +105,14 @@ const maxCourtesy = time.Second
 // lockForRefs keeps a prune of libostree from listing refs while some go: it fails if one vanishes between its readdir and
 // its read. Nothing is lost then, so this does not wait for long, and goes on without the lock; nor does it wait at the
 // gate, since it is no publisher and is done at once.
-func (r *root) lockForRefs() (unlock func()) {
+func (r *root) lockForRefs() (unlock func(), locked bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), maxCourtesy)
 	defer cancel()
 	fd, err := r.acquire(ctx, lockFile, unix.F_RDLCK)
 	if err != nil {
-		return func() {}
+		return func() {}, false
 	}
-	return func() { unix.Close(fd) }
+	return func() { unix.Close(fd) }, true
 }
 
 // tryLockExclusive takes the repository's lock to delete if nobody is in the way.

@@ -23,8 +23,8 @@ import (
 // it; all others are.
 type marker struct {
 	r     *root
-	own   []object.Checksum        // commits that are taken as gone, though the index still counts them
 	asks  bool                     // whether the index is asked
+	going map[object.Checksum]int  // the commits of a removal, with how many of their counted refs are in it; nil: not known
 	want  map[object.Name]struct{} // what may be garbage
 	order []object.Name            // the same in the order in which it was added
 	trees map[object.Checksum]struct{}
@@ -97,6 +97,9 @@ func (m *marker) walk() {
 
 // refreshDir reads a directory of refs again if it has changed, or may have.
 func (m *marker) refreshDir(ctx context.Context, p string) error {
+	if p == layerRefsDir && m.asks && m.going != nil && m.r.sealed() && m.unnamed() {
+		return nil // the index counts the commits of all layers
+	}
 	var st unix.Stat_t
 	switch err := lstat(m.r.fd(), p, &st); {
 	case err == unix.ENOENT:
@@ -122,47 +125,65 @@ func (m *marker) refreshDir(ctx context.Context, p string) error {
 	return nil
 }
 
+// unnamed tells if none of the commits of the removal has a counted ref besides.
+func (m *marker) unnamed() bool {
+	for c, n := range m.going {
+		if ino, names := m.r.countedNames(c); ino == 0 || names != n {
+			return false
+		}
+	}
+	return true
+}
+
 // readDir reads a directory of refs and marks what is new in it.
 func (m *marker) readDir(ctx context.Context, p string, st *unix.Stat_t, old *refDir) (*refDir, error) {
 	d := &refDir{files: map[string]unix.Timespec{}}
 	d.changed, d.settled = since(st, time.Now())
-	fd, err := openDir(m.r.fd(), p)
+	names, err := m.notCounted(p)
 	if err != nil {
-		return nil, &os.PathError{Op: "list refs", Path: p, Err: err}
+		return nil, err
 	}
-	defer unix.Close(fd)
-	entries, err := readDir(fd)
-	if err != nil {
-		return nil, &os.PathError{Op: "list refs", Path: p, Err: err}
-	}
-	for _, e := range entries {
-		if e.IsDir() {
-			d.subdirs = append(d.subdirs, path.Join(p, e.Name()))
-			continue
-		}
-		if !isFragment(e.Name()) {
-			continue
-		}
+	for _, name := range names {
+		at := path.Join(p, name)
 		var st unix.Stat_t
-		if err := lstat(fd, e.Name(), &st); err == unix.ENOENT {
+		if err := lstat(m.r.fd(), at, &st); err == unix.ENOENT {
 			continue
 		} else if err != nil {
-			return nil, &os.PathError{Op: "read ref", Path: path.Join(p, e.Name()), Err: err}
+			return nil, &os.PathError{Op: "read ref", Path: at, Err: err}
+		}
+		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			d.subdirs = append(d.subdirs, at)
+			continue
+		}
+		if !isFragment(name) {
+			continue
 		}
 		alias := st.Mode&unix.S_IFMT == unix.S_IFLNK
-		if old != nil && !alias && old.files[e.Name()] == st.Ctim {
-			d.files[e.Name()] = st.Ctim
+		if old != nil && !alias && old.files[name] == st.Ctim {
+			d.files[name] = st.Ctim
 			continue
 		}
 		if changed, settled := since(&st, time.Now()); settled {
-			d.files[e.Name()] = changed
+			d.files[name] = changed
 		}
-		if err := m.markRef(ctx, path.Join(p, e.Name())); err != nil {
+		if err := m.markRef(ctx, at); err != nil {
 			return nil, err
 		}
 	}
 	m.dirs[p] = d
 	return d, nil
+}
+
+// notCounted lists a directory of refs but for those that are counted, and notes what these name.
+func (m *marker) notCounted(p string) ([]string, error) {
+	if p != layerRefsDir || !m.asks || !m.r.local() {
+		return m.r.list(p)
+	}
+	counted, rest, err := m.r.countedRefs(p)
+	for _, c := range counted {
+		m.counted[c] = struct{}{}
+	}
+	return rest, err
 }
 
 func (m *marker) markRef(ctx context.Context, p string) error {

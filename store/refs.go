@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ostree-storage/ostree-storage/store/index"
 	"github.com/ostree-storage/ostree-storage/store/object"
 )
 
@@ -71,6 +72,9 @@ func (n *Names) SetRef(name string, c object.Checksum) error {
 	if err := r.writeRef(r.fd(), next, c, true); err != nil {
 		return err
 	}
+	if strings.HasPrefix(name, layerRefs) { // one that is not counted is read by every removal
+		_ = r.withIndex(func(x *index.Index) error { return x.AddRef(c, r.fd(), next) })
+	}
 	return r.placeRef(r.fd(), next, name)
 }
 
@@ -95,8 +99,10 @@ func (n *Names) DeleteRef(name string) error {
 	if err := errors.Join(r.writable(), checkRef(name)); err != nil {
 		return err
 	}
-	defer r.lockForRefs()()
-	if err := r.disk.remove(int(r.heads.Fd()), name); err != nil && err != unix.ENOENT && err != unix.ENOTDIR {
+	unlock, locked := r.lockForRefs()
+	defer unlock()
+	err := r.changeRef(name, locked, func() error { return r.disk.remove(int(r.heads.Fd()), name) })
+	if err != nil && err != unix.ENOENT && err != unix.ENOTDIR {
 		return fmt.Errorf("delete ref %s: %w", name, err)
 	}
 	return r.bump()
@@ -121,12 +127,13 @@ func (r *root) writeRef(dir int, name string, c object.Checksum, sync bool) erro
 
 // placeRef gives a ref's file its name. The caller holds the shared lock.
 func (r *root) placeRef(dir int, from, name string) error {
-	err := r.disk.rename(dir, from, int(r.heads.Fd()), name)
+	rename := func() error { return r.disk.rename(dir, from, int(r.heads.Fd()), name) }
+	err := r.changeRef(name, true, rename)
 	if err == unix.ENOENT {
 		if err := r.makeDirs(headsDir + "/" + name); err != nil {
 			return err
 		}
-		err = r.disk.rename(dir, from, int(r.heads.Fd()), name)
+		err = rename()
 	}
 	if err != nil {
 		return fmt.Errorf("place ref %s: %w", name, err)

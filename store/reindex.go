@@ -61,6 +61,9 @@ func (r *Repo) reindex(ctx context.Context, m *marker) error {
 			return fmt.Errorf("count commit %s: %w", c, err)
 		}
 	}
+	if err := t.countRefs(ctx); err != nil {
+		return fmt.Errorf("count refs: %w", err)
+	}
 	return at.removeAll(trashDir, t.name)
 }
 
@@ -71,6 +74,9 @@ func (r *root) dropIndex(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
+	if err := r.unseal(); err != nil {
+		return err
+	}
 	if err := r.closeIndex(); err != nil {
 		return err
 	}
@@ -86,7 +92,10 @@ func (r *root) forgetUnnamed(ctx context.Context, m *marker, wrong map[object.Ch
 			return err
 		}
 		begin := time.Now()
-		if err = m.refresh(ctx); err == nil {
+		if err = m.refresh(ctx); err == nil && len(wrong) > 0 {
+			err = r.unseal() // refs may name them
+		}
+		if err == nil {
 			err = r.withIndex(func(x *index.Index) (err error) {
 				done, err = forgetSome(x, m, wrong, begin)
 				return err
@@ -157,6 +166,39 @@ func (t *Trash) count(ctx context.Context, c object.Checksum) error {
 		return err
 	}
 	return r.disk.remove(r.fd(), list)
+}
+
+// countRefs counts the refs of layers that are not, as far as one file for each commit goes.
+func (t *Trash) countRefs(ctx context.Context) error {
+	r := t.repo.root
+	_, rest, err := r.countedRefs(layerRefsDir)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil || len(rest) == 0 {
+		return err
+	}
+	unlock, err := r.lockShared(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	mine := t.path(stagedRefFile) // another may be in its place by now: what counts is the file that is read
+	for _, name := range rest {
+		if err := r.disk.link(int(r.heads.Fd()), layerRefs+name, r.fd(), mine); err != nil {
+			continue // gone, a directory, or full
+		}
+		c, err := r.parseRef(mine)
+		if err == nil {
+			err = r.withIndex(func(x *index.Index) error { return x.AddRef(c, r.fd(), mine) })
+		} else {
+			err = nil // fsck tells, and no removal goes on
+		}
+		if err = errors.Join(err, r.disk.remove(r.fd(), mine)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // keysOf returns what the list of a commit has to have; nil for a commit that is not there or has a parent.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -48,7 +49,7 @@ func (r *Repo) Release(ctx context.Context, commits ...object.Checksum) (Freed, 
 // is moved to the directory aside before anything that it needs goes, and each dirtree outlives what it names.
 func (r *root) release(ctx context.Context, aside string, commits []object.Checksum, freed *Freed) error {
 	m := r.newMarker()
-	m.asks = true
+	m.asks, m.going = true, r.going(aside, commits)
 	seen := map[object.Checksum]struct{}{}
 	for _, c := range commits {
 		n := object.Name{Checksum: c, Type: object.TypeCommit}
@@ -69,6 +70,27 @@ func (r *root) release(ctx context.Context, aside string, commits []object.Check
 		}
 	}
 	return r.releaseMarked(ctx, m, commits, aside, freed)
+}
+
+// going counts the names in the directory aside of each commit's counted refs.
+func (r *root) going(aside string, commits []object.Checksum) map[object.Checksum]int {
+	names, err := r.list(aside)
+	if err != nil {
+		return nil
+	}
+	inos := map[uint64]int{}
+	for _, name := range names {
+		var st unix.Stat_t
+		if strings.HasPrefix(name, trashCommit) && lstat(r.fd(), aside+"/"+name, &st) == nil {
+			inos[st.Ino]++
+		}
+	}
+	out := map[object.Checksum]int{}
+	for _, c := range commits {
+		ino, _ := r.countedNames(c)
+		out[c] = inos[ino]
+	}
+	return out
 }
 
 // releaseMarked deletes the marker's candidates and the commits.
@@ -92,6 +114,9 @@ func (r *root) releaseMarked(ctx context.Context, m *marker, commits []object.Ch
 // setAside takes the commits that no ref names out of the repository and out of the index, before anybody asks that what
 // else is garbage: of two removals at once that share an object, the one that asks last finds that nothing has it.
 func (r *root) setAside(ctx context.Context, m *marker, commits []object.Checksum, aside string, freed *Freed) error {
+	if err := r.seal(ctx); err != nil {
+		return err
+	}
 	if err := m.look(ctx); err != nil {
 		return err
 	}
@@ -115,6 +140,9 @@ func (r *root) setAside(ctx context.Context, m *marker, commits []object.Checksu
 		if err := r.withIndex(func(x *index.Index) error { return x.Forget(c) }); err != nil {
 			return err
 		}
+	}
+	if m.going != nil {
+		m.going = map[object.Checksum]int{} // whether a ref names them was the question, and not what others came since
 	}
 	return nil
 }

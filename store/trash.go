@@ -128,7 +128,8 @@ func (t *Trash) moveRefs() error {
 	if err != nil {
 		return err
 	}
-	defer at.lockForRefs()()
+	unlock, locked := at.lockForRefs()
+	defer unlock()
 	moved := false
 	for _, name := range names {
 		i, ok := strings.CutPrefix(name, trashRef)
@@ -142,7 +143,9 @@ func (t *Trash) moveRefs() error {
 		if err := checkRef(ref); err != nil {
 			return err
 		}
-		err = at.disk.rename(int(at.heads.Fd()), ref, at.fd(), t.path(trashCommit+i))
+		err = at.changeRef(ref, locked, func() error {
+			return at.disk.rename(int(at.heads.Fd()), ref, at.fd(), t.path(trashCommit+i))
+		})
 		if err != nil && err != unix.ENOENT && err != unix.ENOTDIR {
 			return placeError("move ref", ref, err)
 		}

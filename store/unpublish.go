@@ -14,7 +14,7 @@ import (
 // lock. It may be called again for what a crash left of it.
 func (r *root) dropStage(ctx context.Context, name string) error {
 	ref := stagingDir + "/" + name + "/" + stageObjects + "/" + stagedRefFile
-	unlock := r.lockForRefs()
+	unlock, _ := r.lockForRefs()
 	err := r.disk.rename(int(r.heads.Fd()), stagedRefs+name, r.fd(), ref)
 	unlock()
 	switch err {

@@ -11,6 +11,7 @@
 //	new/<commit>      the commit's list: its objects' keys, sorted. Not in any run yet
 //	lists/<commit>    the same, for a commit that a run counts
 //	dropped/<commit>  the same, for a commit that a run still counts, but that is gone
+//	refs/<commit>     another name of the file that the commit's refs are
 //	runs/<n>          sorted keys with their counts, merged from many lists
 //	manifest          which runs count, and what the last compaction moved
 //

@@ -32,7 +32,7 @@ type Index struct {
 	manifest manifest
 }
 
-var folders = []string{"new", "lists", "dropped", "runs"}
+var folders = []string{"new", "lists", "dropped", "runs", "refs"}
 
 // Open opens the index in directory path, making it where there is none.
 func Open(path string, d Disk) (*Index, error) {
@@ -141,12 +141,15 @@ func (x *Index) Keys(commit object.Checksum) ([]Key, error) {
 	return keys, nil
 }
 
-// Forget stops counting commit. Forgetting an unknown commit does nothing.
+// Forget stops counting commit and its refs. Forgetting an unknown commit does nothing.
 func (x *Index) Forget(commit object.Checksum) error {
 	if err := x.Settle(); err != nil {
 		return err
 	}
 	name := commit.String()
+	if err := x.remove(refsFolder + name); err != nil {
+		return err
+	}
 	if err := x.remove("new/" + name); err != nil {
 		return err
 	}
@@ -240,7 +243,8 @@ func (x *Index) names(folder string) ([]string, error) {
 	}
 	d := os.NewFile(uintptr(fd), folder)
 	defer d.Close()
-	return d.Readdirnames(-1)
+	names, err := d.Readdirnames(-1)
+	return slices.DeleteFunc(names, func(name string) bool { return name == SealName }), err
 }
 
 func (x *Index) remove(name string) error {
