@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -35,15 +34,21 @@ func (f Frees) Sum() int64 { return f.Data + f.Lanes + f.Private + f.Metadata }
 // publish or remove meanwhile may or may not count.
 func (r *Repo) Frees(ctx context.Context, sets ...Going) ([]Frees, error) {
 	x := newFreeing(r.root)
-	if err := x.prepare(ctx, joined(sets)); err != nil {
+	all := joined(sets)
+	err := x.prepare(ctx, all)
+	if err == nil { // no set frees what all together do not
+		objects, _ := x.unreached(all.Refs)
+		err = x.lookAtObjects(objects)
+	}
+	if err == nil {
+		err = x.lookAtDirs(all.Dirs)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("count what goes: %w", err)
 	}
 	each := make([]Frees, len(sets))
 	for i, g := range sets {
-		var err error
-		if each[i], err = x.tally(g); err != nil {
-			return nil, fmt.Errorf("count what goes: %w", err)
-		}
+		each[i] = x.tally(g)
 	}
 	return each, nil
 }
@@ -73,7 +78,7 @@ type freeing struct {
 	dirs  map[string]*goingDir
 	inos  map[uint64]int32
 	nodes []inodeNames
-	of    []int32 // the inode of an object, by the object's number: noInode if it is not there, unlooked before anybody asked
+	of    []int32 // the inode of an object that goes, by the object's number: noInode if it is not there
 
 	round  int32   // of tally
 	gone   []int32 // how many names of an inode go in this round
@@ -95,29 +100,26 @@ type goingDir struct {
 	inodes, filed []int32
 }
 
-const (
-	unlooked = -1
-	noInode  = -2
-)
+const noInode = -1
 
 func newFreeing(r *root) *freeing {
 	return &freeing{reachCounts: newReachCounts(r), dirs: map[string]*goingDir{}, inos: map[uint64]int32{}}
 }
 
 // node is the number of an inode.
-func (x *freeing) node(st *unix.Stat_t) int32 {
-	n, ok := x.inos[st.Ino]
+func (x *freeing) node(f seenInode) int32 {
+	n, ok := x.inos[f.ino]
 	if !ok {
 		n = int32(len(x.nodes))
-		x.inos[st.Ino] = n
-		x.nodes = append(x.nodes, inodeNames{links: int32(st.Nlink), bytes: st.Blocks * 512})
+		x.inos[f.ino] = n
+		x.nodes = append(x.nodes, inodeNames{links: f.links, bytes: f.bytes})
 		x.gone, x.rounds, x.lanes = append(x.gone, 0), append(x.rounds, 0), append(x.lanes, 0)
 	}
 	return n
 }
 
 // tally counts what goes with one set.
-func (x *freeing) tally(g Going) (Frees, error) {
+func (x *freeing) tally(g Going) Frees {
 	var sum Frees
 	var met []int32
 	x.round++
@@ -136,15 +138,10 @@ func (x *freeing) tally(g Going) (Frees, error) {
 		sum.Metadata += x.fileOf[c]
 	}
 	for _, i := range objects {
-		if err := x.object(i, &sum, name); err != nil {
-			return sum, err
-		}
+		x.object(i, &sum, name)
 	}
 	for _, path := range g.Dirs {
-		d, err := x.dir(path)
-		if err != nil {
-			return sum, err
-		}
+		d := x.dirs[path]
 		sum.Metadata += d.bytes
 		for _, n := range d.inodes {
 			name(n)
@@ -168,92 +165,21 @@ func (x *freeing) tally(g Going) (Frees, error) {
 			sum.Private += node.bytes
 		}
 	}
-	return sum, nil
+	return sum
 }
 
 // object counts an object that goes.
-func (x *freeing) object(i int32, sum *Frees, name func(int32)) error {
-	for len(x.of) <= int(i) {
-		x.of = append(x.of, unlooked)
-	}
-	o := x.names[i]
-	if x.of[i] == unlooked {
-		var st unix.Stat_t
-		err := lstat(int(x.r.objects.Fd()), o.LoosePath(), &st)
-		switch {
-		case err == unix.ENOENT:
-			x.of[i] = noInode
-		case err != nil:
-			return placeError("look for", o.LoosePath(), err)
-		default:
-			x.of[i] = x.node(&st)
-			x.nodes[x.of[i]].object = o.Type == object.TypeFile
-		}
-	}
+func (x *freeing) object(i int32, sum *Frees, name func(int32)) {
 	n := x.of[i]
 	if n == noInode {
-		return nil
+		return
 	}
 	sum.Objects++
-	if o.Type == object.TypeFile {
+	if x.names[i].Type == object.TypeFile {
 		name(n)
 	} else if x.nodes[n].links == 1 {
 		sum.Metadata += x.nodes[n].bytes
 	}
-	return nil
-}
-
-// dir looks at a directory that goes, with all that is in it.
-func (x *freeing) dir(path string) (*goingDir, error) {
-	if d := x.dirs[path]; d != nil {
-		return d, nil
-	}
-	d := &goingDir{}
-	x.dirs[path] = d
-	fd, err := openDir(unix.AT_FDCWD, path)
-	if err == unix.ENOENT {
-		return d, nil
-	}
-	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
-	}
-	defer unix.Close(fd)
-	if err := x.open(d, fd); err != nil {
-		return nil, err
-	}
-	return d, x.listed(d, path)
-}
-
-func (x *freeing) open(d *goingDir, fd int) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return os.NewSyscallError("stat", err)
-	}
-	d.bytes += st.Blocks * 512
-	entries, err := readDir(fd)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if e.IsDir() {
-			sub, err := openDir(fd, e.Name())
-			if err != nil {
-				return &os.PathError{Op: "open", Path: e.Name(), Err: err}
-			}
-			err = x.open(d, sub)
-			unix.Close(sub)
-			if err != nil {
-				return err
-			}
-			continue
-		}
-		var st unix.Stat_t
-		if err := lstat(fd, e.Name(), &st); err != nil {
-			return &os.PathError{Op: "stat", Path: e.Name(), Err: err}
-		}
-		d.inodes = append(d.inodes, x.node(&st))
-	}
-	return nil
 }
 
 // listed looks at the lane files that a directory's list names: a lane goes when no tree uses it.

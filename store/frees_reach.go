@@ -54,8 +54,9 @@ func (x *reachCounts) prepare(ctx context.Context, g Going) error {
 		}
 		return err
 	})
+	counted := x.r.countedPaths()
 	for _, top := range rootDirs {
-		err := x.r.walkRefs(top, func(p string, c object.Checksum, err error) error {
+		err := x.r.walkRefs(top, counted, func(p string, c object.Checksum, err error) error {
 			if err != nil {
 				return err
 			}
@@ -72,17 +73,15 @@ func (x *reachCounts) prepare(ctx context.Context, g Going) error {
 		if lstat(x.r.fd(), p, &st) != nil {
 			continue
 		}
-		if ino, _ := x.r.countedNames(x.refs[p]); ino == st.Ino {
-			x.fileOf[x.refs[p]] = st.Blocks * 512
+		if c, ok := counted[p]; ok {
+			x.fileOf[c] = st.Blocks * 512
 		} else if st.Nlink == 1 {
 			x.refBytes[p] = st.Blocks * 512
 		}
 	}
 	direct, _ := x.going(g.Refs)
-	for _, c := range direct {
-		if _, err := x.objectsOf(ctx, c); err != nil {
-			return err
-		}
+	if err := x.readAll(ctx, direct); err != nil {
+		return err
 	}
 	x.walked = make([]int32, len(x.names))
 	if err := x.walkOthers(ctx); err != nil {
@@ -140,35 +139,43 @@ func (x *reachCounts) going(refs []string) (direct, all []object.Checksum) {
 	return direct, all
 }
 
-// objectsOf are the numbers of all that a commit reaches, itself included.
-func (x *reachCounts) objectsOf(ctx context.Context, c object.Checksum) ([]int32, error) {
-	if list, ok := x.reached[c]; ok {
-		return list, nil
-	}
-	commit, err := (&Objects{x.r}).ReadCommit(c)
-	if err != nil {
-		return nil, err
-	}
-	seen := map[int32]struct{}{}
-	var list []int32
-	add := func(n object.Name) {
-		i, ok := x.number[n]
-		if !ok {
-			i = int32(len(x.names))
-			x.names = append(x.names, n)
-			x.number[n] = i
+// readAll numbers all that the commits reach, themselves included.
+func (x *reachCounts) readAll(ctx context.Context, commits []object.Checksum) error {
+	var last []int32 // the last commit, from 1, that was met with an object, by number
+	for done := 0; done < len(commits); done += chunk {
+		some := commits[done:min(done+chunk, len(commits))]
+		reached := make([][]object.Name, len(some))
+		err := onAllCores(len(some), func(i int) error {
+			commit, err := (&Objects{x.r}).ReadCommit(some[i])
+			if err != nil {
+				return err
+			}
+			list := []object.Name{{Checksum: some[i], Type: object.TypeCommit}}
+			err = x.r.eachReached(ctx, commit, map[object.Checksum]struct{}{}, func(n object.Name) { list = append(list, n) })
+			reached[i] = list
+			return err
+		})
+		if err != nil {
+			return err
 		}
-		if _, ok := seen[i]; !ok {
-			seen[i] = struct{}{}
-			list = append(list, i)
+		for i, c := range some {
+			list := make([]int32, 0, len(reached[i]))
+			for _, name := range reached[i] {
+				n, ok := x.number[name]
+				if !ok {
+					n = int32(len(x.names))
+					x.names, last = append(x.names, name), append(last, 0)
+					x.number[name] = n
+				}
+				if at := int32(done + i + 1); last[n] != at {
+					last[n] = at
+					list = append(list, n)
+				}
+			}
+			x.reached[c] = list
 		}
 	}
-	add(object.Name{Checksum: c, Type: object.TypeCommit})
-	if err := x.r.eachReached(ctx, commit, map[object.Checksum]struct{}{}, add); err != nil {
-		return nil, err
-	}
-	x.reached[c] = list
-	return list, nil
+	return nil
 }
 
 // walkOthers counts what commits reach that refs lead to and the index does not count, of the objects that have a number by now.

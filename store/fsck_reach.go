@@ -56,7 +56,7 @@ func (x *check) partial(c object.Checksum) bool {
 // refs looks for refs that lead nowhere.
 func (x *check) refs() error {
 	for _, top := range rootDirs {
-		err := x.r.walkRefs(top, func(p string, c object.Checksum, err error) error {
+		err := x.r.walkRefs(top, nil, func(p string, c object.Checksum, err error) error {
 			reason := x.refReason(c, err)
 			if reason == "" {
 				return nil
@@ -177,7 +177,7 @@ func (x *check) hurt(ctx context.Context, objects map[object.Name][]string) erro
 		return nil
 	}
 	for _, top := range rootDirs {
-		err := x.r.walkRefs(top, func(p string, c object.Checksum, err error) error {
+		err := x.r.walkRefs(top, nil, func(p string, c object.Checksum, err error) error {
 			if err != nil {
 				return nil // reported as a ref
 			}

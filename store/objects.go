@@ -97,14 +97,13 @@ func (r *root) readMetadata(dir int, path string, n object.Name, into decoder) e
 	return nil
 }
 
-// readAt reads a whole regular file.
+// readAt reads a whole regular file. There are many and they are small: no os.File.
 func readAt(dir int, name string) ([]byte, error) {
 	fd, err := openRead(dir, name)
 	if err != nil {
 		return nil, err
 	}
-	f := os.NewFile(uintptr(fd), name)
-	defer f.Close()
+	defer unix.Close(fd)
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, err
@@ -113,8 +112,15 @@ func readAt(dir int, name string) ([]byte, error) {
 		return nil, fmt.Errorf("not a metadata file (mode %o, %d bytes)", st.Mode, st.Size)
 	}
 	b := make([]byte, st.Size)
-	if _, err := io.ReadFull(f, b); err != nil {
-		return nil, err
+	for done := 0; done < len(b); {
+		n, err := retry(func() (int, error) { return unix.Read(fd, b[done:]) })
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			return nil, io.ErrUnexpectedEOF
+		}
+		done += n
 	}
 	return b, nil
 }

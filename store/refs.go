@@ -41,7 +41,7 @@ func (n *Names) Refs(prefix string) (map[string]object.Checksum, error) {
 		}
 		top += "/" + prefix
 	}
-	err := n.root.walkRefs(top, func(p string, c object.Checksum, err error) error {
+	err := n.root.walkRefs(top, nil, func(p string, c object.Checksum, err error) error {
 		if err == nil {
 			out[strings.TrimPrefix(p, headsDir+"/")] = c
 		}
@@ -182,8 +182,9 @@ func (r *root) parseRef(p string) (object.Checksum, error) {
 var rootDirs = []string{headsDir, "refs/remotes", "refs/mirrors"}
 
 // walkRefs calls visit for every ref below top, which need not exist, with its path. What vanishes while it walks is left
-// out; what cannot be read is visited with the error, and the walk goes on if visit returns nil.
-func (r *root) walkRefs(top string, visit func(p string, c object.Checksum, err error) error) error {
+// out; what cannot be read is visited with the error, and the walk goes on if visit returns nil. Refs whose commits are
+// known by path are not read.
+func (r *root) walkRefs(top string, known map[string]object.Checksum, visit func(p string, c object.Checksum, err error) error) error {
 	fd, err := openDir(r.fd(), top)
 	if err == unix.ENOENT || err == unix.ENOTDIR {
 		return nil
@@ -203,9 +204,13 @@ func (r *root) walkRefs(top string, visit func(p string, c object.Checksum, err 
 		case !isFragment(e.Name()):
 			continue
 		case e.IsDir():
-			err = r.walkRefs(p, visit)
+			err = r.walkRefs(p, known, visit)
 		case e.Type().IsRegular() || e.Type() == fs.ModeSymlink:
-			c, refErr := r.readRef(p)
+			c, ok := known[p]
+			var refErr error
+			if !ok {
+				c, refErr = r.readRef(p)
+			}
 			if errors.Is(refErr, fs.ErrNotExist) && r.refGone(p) {
 				continue
 			}

@@ -219,9 +219,12 @@ func (m *maker) layer(image, n int, above []string) error {
 	if err != nil {
 		return err
 	}
+	index := filepath.Join(m.home, "repo/extensions/ostree-storage/index")
+	ref := filepath.Join(index, "refs", commit.String())
 	return errors.Join(
-		os.WriteFile(filepath.Join(m.home, "repo/refs/heads/layer", crowdLayer(image, n)), []byte(commit.String()+"\n"), 0o644),
-		os.WriteFile(filepath.Join(m.home, "repo/extensions/ostree-storage/index/new", commit.String()), keyList(keys), 0o600),
+		os.WriteFile(filepath.Join(index, "new", commit.String()), keyList(keys), 0o600),
+		os.WriteFile(ref, []byte(commit.String()+"\n"), 0o644),
+		os.Link(ref, filepath.Join(m.home, "repo/refs/heads/layer", crowdLayer(image, n))),
 		writeInodes(dir, inos), writeRecord(dir, commit, above))
 }
 

@@ -95,7 +95,12 @@ func (c *crowd) fill() error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(applyTo(catalog, "last", crowdTar(-1, 0)), catalog.Close())
+	if err := errors.Join(applyTo(catalog, "last", crowdTar(-1, 0)), catalog.Close()); err != nil {
+		return err
+	}
+	// It never has more than some dozens of lists in a store that grew by itself, and ext4 keeps a directory as large as it ever was.
+	fresh := filepath.Join(c.home, "repo/extensions/ostree-storage/index/new")
+	return errors.Join(os.Remove(fresh), os.Mkdir(fresh, 0o700))
 }
 
 func crowdLayer(image, n int) string { return fmt.Sprintf("%032x%032x", image+1, n+1) }

@@ -74,12 +74,13 @@ func (x *Index) Refs(dir int) (counted map[string]object.Checksum, rest []string
 		ino  uint64
 	}
 	var files []file
-	err = eachEntry(dir, func(name string, ino uint64, regular bool) {
-		if regular {
+	err = EachEntry(dir, nil, func(name string, ino uint64, kind uint8) error {
+		if kind == unix.DT_REG {
 			files = append(files, file{name, ino})
 		} else {
 			rest = append(rest, name)
 		}
+		return nil
 	})
 	if err != nil {
 		return nil, nil, err
@@ -118,21 +119,25 @@ func (x *Index) refs() (map[uint64]object.Checksum, error) {
 		has[c] = true
 	}
 	commits := make(map[uint64]object.Checksum, len(list))
-	err = eachEntry(fd, func(name string, ino uint64, regular bool) {
-		if c, err := object.ParseChecksum(name); err == nil && regular && has[c] {
+	err = EachEntry(fd, nil, func(name string, ino uint64, kind uint8) error {
+		if c, err := object.ParseChecksum(name); err == nil && kind == unix.DT_REG && has[c] {
 			commits[ino] = c
 		}
+		return nil
 	})
 	return commits, err
 }
 
-// eachEntry visits what is in an open directory. The standard library does not tell inode numbers.
-func eachEntry(dir int, visit func(name string, ino uint64, regular bool)) error {
+// EachEntry visits what is in an open directory, with inode numbers and kinds (unix.DT_…), which the standard library keeps
+// to itself. A buffer may be given, for those who list many.
+func EachEntry(dir int, buf []byte, visit func(name string, ino uint64, kind uint8) error) error {
 	if _, err := unix.Seek(dir, 0, 0); err != nil {
 		return os.NewSyscallError("seek", err)
 	}
-	const header = 19 // u64 inode, u64 position, u16 length, u8 type
-	buf := make([]byte, 1<<16)
+	if buf == nil {
+		buf = make([]byte, 1<<16)
+	}
+	const header = 19 // u64 inode, u64 position, u16 length, u8 kind
 	for {
 		n, err := unix.Getdents(dir, buf)
 		if err == unix.EINTR {
@@ -143,8 +148,11 @@ func eachEntry(dir int, visit func(name string, ino uint64, regular bool)) error
 		}
 		for b := buf[:n]; len(b) > header; b = b[binary.NativeEndian.Uint16(b[16:]):] {
 			name, _, _ := bytes.Cut(b[header:binary.NativeEndian.Uint16(b[16:])], []byte{0})
-			if s := string(name); s != "." && s != ".." {
-				visit(s, binary.NativeEndian.Uint64(b), b[18] == unix.DT_REG)
+			if string(name) == "." || string(name) == ".." {
+				continue
+			}
+			if err := visit(string(name), binary.NativeEndian.Uint64(b), b[18]); err != nil {
+				return err
 			}
 		}
 	}
