@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"runtime"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -271,7 +270,7 @@ const verifyBatch = 128
 // verify reads the files of the new tree and compares them with their objects' checksums.
 func (k *cloner) verify(root int) error {
 	g, ctx := errgroup.WithContext(k.ctx)
-	g.SetLimit(max(2, runtime.GOMAXPROCS(0)))
+	g.SetLimit(hands())
 	unescape := (&treeCheck{l: &Layer{catalog: k.c}}).unescape
 	for batch := range slices.Chunk(k.files, verifyBatch) {
 		g.Go(func() error {

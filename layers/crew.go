@@ -8,8 +8,11 @@ import (
 // A crew bounds how many goroutines walk one tree.
 type crew struct{ tokens chan struct{} }
 
-// newCrew has one goroutine for each core, that of the caller included.
-func newCrew() crew { return crew{make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1))} }
+// hands is how many goroutines do work that is mostly system calls: two for each core, since some wait for the disk.
+func hands() int { return 2 * runtime.GOMAXPROCS(0) }
+
+// newCrew has that many hands, that of the caller included.
+func newCrew() crew { return crew{make(chan struct{}, hands()-1)} }
 
 // each calls f for 0 to n-1, in goroutines as far as there are tokens and else itself, and returns when all have ended. After an
 // error no more calls begin. f may call each again.

@@ -2,7 +2,6 @@ package layers
 
 import (
 	"archive/tar"
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -36,12 +35,10 @@ type ingest struct {
 	moved  bool                 // a directory or a symlink was replaced
 }
 
-// tarBuffer is how much of the tar is read at once; what is larger is read without a copy.
-const tarBuffer = 64 << 10
-
 // read reads the whole tar.
 func (g *ingest) read(ctx context.Context, r io.Reader) error {
-	in := bufio.NewReaderSize(&ctxReader{ctx, r}, tarBuffer)
+	in := newReadAhead(ctx, r)
+	defer in.close()
 	tr := tar.NewReader(in)
 	for {
 		hdr, err := tr.Next()
@@ -71,19 +68,6 @@ func (g *ingest) fail(entry string, err error) error {
 		return err
 	}
 	return &EntryError{Layer: g.o.ID, Path: entry, Err: err}
-}
-
-// A ctxReader stops reading when its context ends.
-type ctxReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c *ctxReader) Read(b []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(b)
 }
 
 // Errors about entries. They are wrapped in an EntryError.

@@ -21,7 +21,7 @@ func bufferSize(size int64) int64 {
 }
 
 // A bufferPool keeps buffers for reuse, outside of Go's heap, where the garbage collector would keep room for them twice. All of them
-// together, those in use and those at rest, take at most maxInFlight.
+// together, those in use and those at rest, take at most maxPooled.
 type bufferPool struct {
 	mu   sync.Mutex
 	all  int64        // bytes of all buffers
@@ -40,7 +40,7 @@ func (p *bufferPool) get(size int64) ([]byte, error) {
 		return b[:size], nil
 	}
 	for class := range p.rest {
-		for p.all+full > maxInFlight && p.drop(class) {
+		for p.all+full > maxPooled && p.drop(class) {
 		}
 	}
 	b, err := unix.Mmap(-1, 0, int(full), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)

@@ -24,6 +24,7 @@ type finisher struct {
 
 // finish stages the commit of the tree.
 func (g *ingest) finish(ctx context.Context) (*Staged, error) {
+	g.stage.WriteOut()
 	g.forceRoot()
 	g.retime()
 	m, entries, size, err := encodeTree(g.tree)

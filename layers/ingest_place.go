@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"sync"
 
 	"github.com/ostree-storage/ostree-storage/store"
@@ -19,6 +18,8 @@ const (
 	chunkSize = 256 << 10
 	// maxInFlight bounds the memory for bodies.
 	maxInFlight = 32 << 20
+	// maxPooled bounds it with the buffers at rest: with room for the other sizes, none is given back only to be asked for again.
+	maxPooled = 2 * maxInFlight
 	// maxQueue bounds how many files wait for a worker, and so how many directories they keep open.
 	maxQueue = 256
 )
@@ -57,7 +58,7 @@ func newPlacer(ctx context.Context, stage *store.Stage, fail func(string, error)
 	p := &placer{stage: stage, fail: fail, tasks: make(chan placement, maxQueue), budget: semaphore.NewWeighted(maxInFlight)}
 	p.ctx, p.cancel = context.WithCancel(ctx)
 	p.kept = make(map[*inode]store.Time)
-	for range max(2, runtime.GOMAXPROCS(0)) {
+	for range hands() {
 		p.done.Add(1)
 		go p.work()
 	}

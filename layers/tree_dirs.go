@@ -7,12 +7,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxIdleDirs is how many directories of a tree are kept open though nobody uses them at the moment.
-const maxIdleDirs = 256
+// Directories of a tree that are kept open though nobody uses them at the moment: an eighth of what the process may open, for it may
+// fill several trees at once and has other files, between these bounds.
+const (
+	minIdleDirs = 64
+	maxIdleDirs = 4096
+)
+
+func idleDirs() int {
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		return minIdleDirs
+	}
+	return int(max(minIdleDirs, min(maxIdleDirs, l.Cur/8)))
+}
 
 // A treeDirs opens the directories of a tree that is being made, each through its parent's descriptor and never through a symlink.
 type treeDirs struct {
 	tree *layerTree
+	keep int // how many stay open unused
 
 	mu   sync.Mutex
 	open map[nodeID]*treeDir
@@ -31,7 +44,7 @@ type treeDir struct {
 
 // newTreeDirs takes over the descriptor of the tree's root.
 func newTreeDirs(t *layerTree, root int) *treeDirs {
-	d := &treeDirs{tree: t, open: make(map[nodeID]*treeDir)}
+	d := &treeDirs{tree: t, keep: idleDirs(), open: make(map[nodeID]*treeDir)}
 	d.open[rootNode] = &treeDir{fd: root, id: rootNode, owner: d, users: 1} // stays open
 	return d
 }
@@ -94,7 +107,7 @@ func (d *treeDirs) release(h *treeDir) {
 		return
 	}
 	h.idle = d.idle.PushBack(h)
-	for d.idle.Len() > maxIdleDirs {
+	for d.idle.Len() > d.keep {
 		old := d.idle.Remove(d.idle.Front()).(*treeDir)
 		delete(d.open, old.id)
 		unix.Close(old.fd)

@@ -12,6 +12,9 @@ import (
 // would else find all of it in memory, with nothing left to do but to wait for the disk.
 const earlyBytes = 64 << 20
 
+// lastEarly is how much must have been written since for one more at the end, in bytes: a syncfs that finds nothing waits as well.
+const lastEarly = 4 << 20
+
 // An early is a stage's writing ahead: one syncfs at a time, beside those who fill the stage. It promises nothing; what makes
 // the stage durable is the syncfs of Publish.
 type early struct {
@@ -25,7 +28,21 @@ type early struct {
 
 // wrote counts bytes that were written into the stage.
 func (s *Stage) wrote(n int64) {
-	if s.o.NoSync || s.early.written.Add(n) < earlyBytes || !s.early.busy.CompareAndSwap(false, true) {
+	if s.early.written.Add(n) >= earlyBytes {
+		s.writeOut()
+	}
+}
+
+// WriteOut says that all files are placed: what the filesystem has not begun to write out it writes beside the work that is left
+// before Publish.
+func (s *Stage) WriteOut() {
+	if s.early.written.Load() >= lastEarly {
+		s.writeOut()
+	}
+}
+
+func (s *Stage) writeOut() {
+	if s.o.NoSync || !s.early.busy.CompareAndSwap(false, true) {
 		return
 	}
 	s.early.written.Store(0)
