@@ -81,14 +81,18 @@ func (t *treeCheck) content(dir int, name string, st *unix.Stat_t, e *Entry) str
 	if t.o.Parts > 1 && (int(e.Checksum[0])<<8|int(e.Checksum[1]))%t.o.Parts != t.o.Part-1 {
 		return ""
 	}
-	if reason, known := t.o.inodes[st.Ino]; known && st.Nlink > 1 {
-		return reason
+	if st.Nlink > 1 {
+		if reason, known := t.o.seen.of(st.Ino); known {
+			return reason
+		}
 	}
 	reason, err := repo.Inspect(dir, name, e.Checksum, t.unescape)
 	if err != nil {
 		reason = err.Error()
 	}
-	t.o.inodes[st.Ino] = reason
+	if st.Nlink > 1 {
+		t.o.seen.add(st.Ino, reason)
+	}
 	return reason
 }
 

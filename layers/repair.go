@@ -170,7 +170,7 @@ func (c *Catalog) mendTree(ctx context.Context, id string, o RepairOptions) ([]M
 	m := &treeMender{
 		ctx: ctx, c: &checkout{repo: c.repo, root: root, prefix: overlayPrefix(c.o.UserXattr), firsts: map[int]string{}}, dry: o.DryRun,
 	}
-	t := &treeCheck{l: l, o: &CheckOptions{inodes: map[uint64]string{}}, ctx: ctx, firsts: m.c.firsts}
+	t := &treeCheck{l: l, o: &CheckOptions{seen: new(seenInodes)}, ctx: ctx, firsts: m.c.firsts}
 	note := func(e *Entry, reason string, how string) {
 		done = append(done, Mended{Fault{FaultTree, id, e.Path, reason}, how})
 	}
