@@ -13,7 +13,7 @@ import (
 const earlyBytes = 64 << 20
 
 // lastEarly is how much must have been written since for one more at the end, in bytes: a syncfs that finds nothing waits as well.
-const lastEarly = 4 << 20
+const lastEarly = 24 << 20
 
 // An early is a stage's writing ahead: one syncfs at a time, beside those who fill the stage. It promises nothing; what makes
 // the stage durable is the syncfs of Publish.
