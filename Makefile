@@ -57,8 +57,8 @@ powercut: ## real programs while the power goes, and killed: POWERCUTS (default 
 	POWERCUTS=$${POWERCUTS:-100} go test -count=1 -timeout 80m -v ./integration/powercut
 
 soak: ## the differential harness, the stress tests and power cuts for SOAK (default 30m) each, and every cut and fault
-	SOAK=$${SOAK:-30m} go test -count=1 -timeout 0 ./integration/differential/... ./integration/powercut ./store/... ./layers/... ./pins
-	SOAK=$${SOAK:-30m} go test -count=1 -timeout 0 -run FullDisk ./integration
+	SOAK=$${SOAK:-30m} go test -count=1 -timeout 0 ./integration/differential/... ./integration/powercut ./store/... ./layers/... ./pins ./plugin ./cmd/storagectl
+	SOAK=$${SOAK:-30m} go test -count=1 -timeout 0 -run "FullDisk|Space|AsOverlay|CheckoutLabels" ./integration
 
 soak-vm: ## every state of the disk during pulls and a removal, in a virtual machine with dm-log-writes
 	hack/deps

@@ -172,15 +172,15 @@ func TestPinKilled(t *testing.T) {
 	p.other = set.Need(t, "node")
 	pull(t, p.s, podman, p.other)
 	args := []string{"--root", p.s.Root, "--runroot", p.s.RunRoot, "--storage-opt", "pinned_store=" + p.store}
-	killed := 0
-	for delay := 30 * time.Millisecond; delay < 4*time.Second; delay = delay * 8 / 5 {
+	killed, ended := 0, false
+	for delay := 30 * time.Millisecond; !ended && delay < time.Minute; delay = delay * 8 / 5 {
 		c := exec.Command(p.program, append(args, "pin", p.other.Ref(), "--name", "other")...)
 		c.Env = append(os.Environ(), "CONTAINERS_STORAGE_CONF="+p.s.StorageConf())
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
 		timer := time.AfterFunc(delay, func() { c.Process.Kill() })
-		if c.Wait() != nil {
+		if ended = c.Wait() == nil; !ended {
 			killed++
 		}
 		timer.Stop()

@@ -120,6 +120,9 @@ func TestRootlessAsOverlay(t *testing.T) {
 			podman, set := programs.Find(t, "podman"), fixtures.Require(t)
 			name := "busybox"
 			if kind == "ext4" && !testing.Short() {
+				name = "web"
+			}
+			if os.Getenv("SOAK") != "" {
 				name = "full"
 			}
 			image := set.Need(t, name)

@@ -63,7 +63,10 @@ func TestMemory(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector takes memory of its own")
 	}
-	n := 300_000
+	n := 100_000
+	if os.Getenv("SOAK") != "" {
+		n = 300_000
+	}
 	if s := os.Getenv("LAYERS_FILES"); s != "" {
 		var err error
 		n, err = strconv.Atoi(s)

@@ -159,8 +159,8 @@ func TestReplaceKilled(t *testing.T) {
 	w.put(two, []string{"localhost/os:2"}, base, layer(t, "v2", 150))
 	w.inPins(func(s *pins.Store) { pin(t, s, pins.Request{Image: one, Name: "os"}) })
 	at := map[string]int{}
-	killed, next := 0, two
-	for delay := 10 * time.Millisecond; delay < 3*time.Second; delay = delay * 5 / 4 {
+	killed, ended, next := 0, 0, two
+	for delay := 10 * time.Millisecond; ended < 3 && delay < time.Minute; delay = delay * 5 / 4 {
 		c := exec.Command(os.Args[0], "-test.run=^TestReplaceHelper$")
 		c.Env = append(os.Environ(), "PINS_REPLACE="+strings.Join([]string{w.dir, next, ""}, "\n"))
 		if err := c.Start(); err != nil {
@@ -171,6 +171,8 @@ func TestReplaceKilled(t *testing.T) {
 		timer.Stop()
 		if !whole {
 			killed++
+		} else {
+			ended++
 		}
 		w.inPins(func(s *pins.Store) {
 			list, err := s.List()

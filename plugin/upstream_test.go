@@ -6,6 +6,9 @@ import (
 	graphdriver "go.podman.io/storage/drivers"
 )
 
+// deepest is the longest chain of the conformance tests: as many lowers as overlayfs takes.
+const deepest = 500
+
 // checkSeesReadOnlyParents says that containers/storage's own check looks for the parents of layers in read-only stores too.
 const checkSeesReadOnlyParents = true
 

@@ -21,7 +21,7 @@ func TestSharedOptions(t *testing.T) {
 	if *ours == "overlay" {
 		t.Skip("overlay has no such options")
 	}
-	length := 1500 * time.Millisecond
+	length := time.Second / 2
 	if soak, err := time.ParseDuration(os.Getenv("SOAK")); err == nil {
 		length = soak / 3
 	}

@@ -12,7 +12,7 @@ func TestPodmanBesideContainers(t *testing.T) {
 		w := newWorld(t, kind, seed)
 		w.weak = kind == "xfs"
 		w.m.must(w.call("create", "--name=mounted", "--network=none", w.base.ID, "/bin/busybox", "true"))
-		for range cuts(t) {
+		for range cuts(t, &w.busy) {
 			w.m.must(w.call("mount", "mounted")) // as a running one is; a boot forgets it
 			w.round("cut", w.imageSteps(w.images[:parallel], 8), w.imageSteps(w.images[parallel:], 8))
 			w.look()

@@ -72,7 +72,7 @@ func TestOpen(t *testing.T) {
 			}
 		}
 		n, acked, lost, losses := 0, 0, 0, 0
-		for i := range cuts(t) {
+		for i := range cuts(t, &acked) {
 			n++
 			d.Acks, d.Wait, d.Seed = rnd.IntN(8), time.Duration(rnd.IntN(60))*time.Millisecond, rnd.Uint64()
 			history, done := d.run(t)

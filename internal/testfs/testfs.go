@@ -78,10 +78,15 @@ func (o *Options) imageDir() string {
 	if dir := os.Getenv("TESTFS_IMAGES"); dir != "" {
 		return dir
 	}
-	if free, err := freeBytes("/dev/shm"); err == nil && free > 6<<30 {
+	if plentyOfMemory() {
 		return "/dev/shm"
 	}
 	return os.TempDir()
+}
+
+func plentyOfMemory() bool {
+	free, err := freeBytes("/dev/shm")
+	return err == nil && free > 6<<30
 }
 
 // byDir returns the open filesystem that is mounted on dir.
