@@ -66,7 +66,7 @@ func (x *Index) Ref(commit object.Checksum) (ino uint64, names int, err error) {
 	return st.Ino, int(st.Nlink) - 1, nil
 }
 
-// Refs lists an open directory of refs from its beginning: the counted ones with their commits, and the names of all else.
+// Refs lists a directory of refs that was just opened: the counted ones with their commits, and the names of all else.
 // An inode number may go from one file to another between its two looks, but then the directory has been changed since.
 func (x *Index) Refs(dir int) (counted map[string]object.Checksum, rest []string, err error) {
 	type file struct {
@@ -128,12 +128,9 @@ func (x *Index) refs() (map[uint64]object.Checksum, error) {
 	return commits, err
 }
 
-// EachEntry visits what is in an open directory, with inode numbers and kinds (unix.DT_…), which the standard library keeps
-// to itself. A buffer may be given, for those who list many.
+// EachEntry visits what is in a directory that was just opened, with inode numbers and kinds (unix.DT_…), which the standard
+// library keeps to itself. A buffer may be given, for those who list many.
 func EachEntry(dir int, buf []byte, visit func(name string, ino uint64, kind uint8) error) error {
-	if _, err := unix.Seek(dir, 0, 0); err != nil {
-		return os.NewSyscallError("seek", err)
-	}
 	if buf == nil {
 		buf = make([]byte, 1<<16)
 	}
