@@ -66,13 +66,20 @@ func (x *Index) Ref(commit object.Checksum) (ino uint64, names int, err error) {
 	return st.Ino, int(st.Nlink) - 1, nil
 }
 
-// Refs lists a directory of refs that was just opened: the counted ones with their commits, and the names of all else.
-// An inode number may go from one file to another between its two looks, but then the directory has been changed since.
+// Refs lists a directory of refs that was just opened: the counted ones with their commits, and the names of all else. It is
+// true to the directory unless that is changed meanwhile: an inode number may go from one file to another between two looks.
 func (x *Index) Refs(dir int) (counted map[string]object.Checksum, rest []string, err error) {
 	type file struct {
 		name string
 		ino  uint64
 	}
+	var commits map[uint64]object.Checksum
+	own := make(chan error, 1)
+	go func() {
+		var err error
+		commits, err = x.refs()
+		own <- err
+	}()
 	var files []file
 	err = EachEntry(dir, nil, func(name string, ino uint64, kind uint8) error {
 		if kind == unix.DT_REG {
@@ -82,11 +89,7 @@ func (x *Index) Refs(dir int) (counted map[string]object.Checksum, rest []string
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, nil, err
-	}
-	commits, err := x.refs()
-	if err != nil {
+	if err = errors.Join(err, <-own); err != nil {
 		return nil, nil, err
 	}
 	counted = make(map[string]object.Checksum, len(files))
@@ -110,18 +113,22 @@ func (x *Index) refs() (map[uint64]object.Checksum, error) {
 		return nil, &os.PathError{Op: "open", Path: refsFolder, Err: err}
 	}
 	defer unix.Close(fd)
-	list, err := x.Commits()
-	if err != nil {
-		return nil, err
+	listed := map[string]bool{}
+	for _, folder := range []string{"new", "lists"} {
+		names, err := x.names(folder)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			listed[name] = true
+		}
 	}
-	has := make(map[object.Checksum]bool, len(list))
-	for _, c := range list {
-		has[c] = true
-	}
-	commits := make(map[uint64]object.Checksum, len(list))
+	commits := make(map[uint64]object.Checksum, len(listed))
 	err = EachEntry(fd, nil, func(name string, ino uint64, kind uint8) error {
-		if c, err := object.ParseChecksum(name); err == nil && kind == unix.DT_REG && has[c] {
-			commits[ino] = c
+		if kind == unix.DT_REG && listed[name] {
+			if c, err := object.ParseChecksum(name); err == nil {
+				commits[ino] = c
+			}
 		}
 		return nil
 	})
