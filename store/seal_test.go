@@ -320,12 +320,9 @@ func crowd(w *world, n int) error {
 	return compactAll(w)
 }
 
-// TestRemovalCostsTheLayer: a removal costs what it removes, with ten layers in the store and with ten thousand.
+// TestRemovalCostsTheLayer: a removal costs what it removes, with ten layers in the store and with four thousand.
 func TestRemovalCostsTheLayer(t *testing.T) {
-	many, most := 10_000, 1.4
-	if testing.Short() {
-		many = 3000
-	}
+	many, most := 4000, 1.4
 	top := testfs.Mount(t, "ext4")
 	var worlds [2]*world
 	for i, n := range []int{10, many} {
