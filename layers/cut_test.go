@@ -33,7 +33,11 @@ func baseTar(t testing.TB) []byte {
 
 // within opens the home for one change, as a process does that does nothing else.
 func within(home string, f func(c *layers.Catalog) error) error {
-	c, err := layers.OpenCatalog(home, layers.Options{})
+	return withinBy(layers.Options{}, home, f)
+}
+
+func withinBy(o layers.Options, home string, f func(c *layers.Catalog) error) error {
+	c, err := layers.OpenCatalog(home, o)
 	if err != nil {
 		return err
 	}
@@ -71,6 +75,7 @@ func changes(t *testing.T) []change {
 	there := func(t *testing.T, home string) { must(t, within(home, pull)) }
 	return []change{
 		{"pull", nothing, in(pull), over(pull)},
+		{"nosync", nothing, func(home string) error { return withinBy(layers.Options{NoSync: true}, home, pull) }, over(pull)},
 		{"remove", there, in(remove), nil},
 		{"container", nothing, in(box), over(box)},
 		{"clone", func(t *testing.T, home string) {
@@ -205,6 +210,7 @@ func (w *cut) same(c *layers.Catalog, what string, before []string) {
 		_, err := c.Repo().Prune(context.Background(), false)
 		must(w, err)
 	}
+	must(w, c.Repo().Sync()) // until then notes say what is not synced
 	now := storeFiles(w, c.Home())
 	for _, p := range now {
 		if !slices.Contains(before, p) && !strings.HasSuffix(p, "/unsynced") && !strings.HasSuffix(p, "/turn") {

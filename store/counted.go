@@ -107,7 +107,11 @@ func (s *Stage) putList(c *object.Commit, sum object.Checksum) error {
 	if err != nil {
 		return placeError("create", stagedList, err)
 	}
-	if err := errors.Join(writeAll(fd, index.AppendList(nil, s.keys), 0), unix.Close(fd)); err != nil {
+	err = writeAll(fd, index.AppendList(nil, s.keys), 0)
+	if err == nil && s.o.NoSync {
+		err = s.r.disk.sync(fd)
+	}
+	if err := errors.Join(err, unix.Close(fd)); err != nil {
 		return &os.PathError{Op: "write", Path: stagedList, Err: err}
 	}
 	return nil

@@ -32,7 +32,8 @@ func (s *Stage) Publish(ctx context.Context, ref string, commit object.Checksum,
 	if _, ok := s.put[top]; !ok {
 		return fmt.Errorf("publish %s: %w", ref, &MissingError{top})
 	}
-	if err := s.r.writeRef(int(s.own.Fd()), stagedRefFile, commit, false); err != nil {
+	// Without a sync of all, the ref and the list have one of their own: a torn ref would stop every deletion.
+	if err := s.r.writeRef(int(s.own.Fd()), stagedRefFile, commit, s.o.NoSync); err != nil {
 		return fmt.Errorf("publish %s: %w", ref, err)
 	}
 	if err := s.settle(); err != nil {
