@@ -9,7 +9,7 @@ type disk interface {
 	create(dir int, name string, perm uint32) (fd int, err error) // a new file, open for reading and writing
 	mkdir(dir int, name string) error                             // 0700
 	symlink(target string, dir int, name string) error
-	link(fromDir int, from string, toDir int, to string) error // fails if to exists
+	link(fromDir int, from string, toDir int, to string) error // fails if to exists; with from empty, fromDir is the file
 	rename(fromDir int, from string, toDir int, to string) error
 	remove(dir int, name string) error
 	removeDir(dir int, name string) error
@@ -34,7 +34,11 @@ func (kernel) symlink(target string, dir int, name string) error {
 }
 
 func (kernel) link(fromDir int, from string, toDir int, to string) error {
-	return unix.Linkat(fromDir, from, toDir, to, 0)
+	flags := 0
+	if from == "" {
+		flags = unix.AT_EMPTY_PATH
+	}
+	return unix.Linkat(fromDir, from, toDir, to, flags)
 }
 
 func (kernel) rename(fromDir int, from string, toDir int, to string) error {

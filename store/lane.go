@@ -26,7 +26,8 @@ type spot struct {
 	name    string
 	ino     uint64 // 0: nothing was found
 	file    bool   // it is a lane file of this repository
-	foreign bool   // it is in another repository
+	foreign bool   // it is in another repository, or another stage
+	open    bool   // it has no name: dir is the inode itself
 	clone   bool   // nothing was found, but the object is there to clone
 }
 

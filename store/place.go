@@ -210,12 +210,20 @@ func (s *Stage) place(dir int, name string, it *item) (Placed, error) {
 			return Placed{}, err
 		}
 		if at.ino == 0 {
-			return s.placeNew(dir, name, it, n, at.clone)
+			joined, mine := s.join(it, n)
+			if joined.ino == 0 {
+				p, err := s.placeNew(dir, name, it, n, at.clone)
+				mine.land(dir, name, err)
+				return p, err
+			}
+			at = joined
 		}
 		if !s.take(at.ino, n) {
+			at.close()
 			continue
 		}
 		err = s.linkIn(dir, name, it, at)
+		at.close()
 		switch err {
 		case nil:
 			if at.file {

@@ -22,6 +22,7 @@ type root struct {
 	lanes   *os.File // nil if there is no extension directory: a foreign repository open for reading
 
 	probes  probes
+	flights flights
 	counted counted
 }
 

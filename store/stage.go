@@ -38,6 +38,7 @@ type Stage struct {
 	avoid    avoid
 	relabel  relabeller // its map is guarded by mu
 	early    early
+	entered  bool // other stages know this one
 
 	mu       sync.Mutex
 	claims   laneCounts               // per laneHash: the next lane that no file of this stage has asked for
@@ -91,6 +92,8 @@ func (r *Repo) NewStage(o StageOptions) (*Stage, error) {
 	for {
 		err := s.open()
 		if err == nil {
+			s.r.flights.enter()
+			s.entered = true
 			return s, nil
 		}
 		s.leave()
@@ -187,6 +190,10 @@ func (s *Stage) Close() error {
 // leave gives up a stage without removing it: Recover does that.
 func (s *Stage) leave() {
 	_ = s.early.wait() // Publish has asked, if it came to that
+	if s.entered {
+		s.r.flights.leave(s)
+		s.entered = false
+	}
 	s.claims.table.free()
 	s.used.zero.free()
 	for _, f := range []**os.File{&s.dir, &s.own} {
