@@ -94,9 +94,15 @@ func (s *Stage) putList(c *object.Commit, sum object.Checksum) error {
 		return nil
 	}
 	s.noteKeys(func(key func(object.Checksum)) { key(c.Tree); key(c.Meta); key(sum) })
+	s.lists.of = sum
 	if s.r.knows(sum) {
 		return nil
 	}
+	return s.writeList(s.o.NoSync)
+}
+
+// writeList writes what was noted for the commit that it is the list of.
+func (s *Stage) writeList(sync bool) error {
 	own := int(s.own.Fd())
 	fd, err := s.r.disk.create(own, stagedList, 0o600)
 	if err == unix.EEXIST { // of a commit that this stage made before
@@ -108,21 +114,29 @@ func (s *Stage) putList(c *object.Commit, sum object.Checksum) error {
 		return placeError("create", stagedList, err)
 	}
 	err = writeAll(fd, index.AppendList(nil, s.keys), 0)
-	if err == nil && s.o.NoSync {
+	if err == nil && sync {
 		err = s.r.disk.sync(fd)
 	}
 	if err := errors.Join(err, unix.Close(fd)); err != nil {
 		return &os.PathError{Op: "write", Path: stagedList, Err: err}
 	}
+	s.lists.written = s.lists.of
 	return nil
 }
 
 // count adds the commit and its ref to the index. It comes after the commit and before its ref: what is counted and not
 // there costs a Prune, what is there and not counted would cost objects. The caller holds the shared lock.
 func (s *Stage) count(c object.Checksum) error {
+	if s.lists.of != c {
+		return nil
+	}
+	if s.lists.written != c && !s.r.knows(c) { // it was known when the commit was put, and went since
+		if err := s.writeList(true); err != nil {
+			return err
+		}
+	}
 	return s.r.withIndex(func(x *index.Index) error {
-		var st unix.Stat_t
-		if lstat(int(s.own.Fd()), stagedList, &st) != unix.ENOENT { // else it is not counted, or already
+		if s.lists.written == c {
 			if err := x.Add(c, s.own, stagedList); err != nil {
 				return err
 			}

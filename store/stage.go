@@ -41,13 +41,14 @@ type Stage struct {
 	entered  bool // other stages know this one
 
 	mu       sync.Mutex
-	claims   laneCounts               // per laneHash: the next lane that no file of this stage has asked for
-	used     lanesInUse               // inodes of the tree that are shared, with their lanes
-	filed    map[uint64]laneID        // those of them that have a lane file
-	loose    map[object.Checksum]bool // objects in .objects; false while one is being made
-	held     []object.Name            // the same in order
-	keys     []index.Key              // of all that the commit will reach
-	metas    []object.Name            // metadata objects in the order in which they were put
+	claims   laneCounts                            // per laneHash: the next lane that no file of this stage has asked for
+	used     lanesInUse                            // inodes of the tree that are shared, with their lanes
+	filed    map[uint64]laneID                     // those of them that have a lane file
+	loose    map[object.Checksum]bool              // objects in .objects; false while one is being made
+	held     []object.Name                         // the same in order
+	keys     []index.Key                           // of all that the commit will reach
+	lists    struct{ of, written object.Checksum } // the commit that has these keys, and the one whose list is staged
+	metas    []object.Name                         // metadata objects in the order in which they were put
 	put      map[object.Name]struct{}
 	written  []object.Name // new objects, kept with NoSync only
 	handles  map[handleKey]unix.FileHandle
