@@ -12,8 +12,8 @@
 //     they come. libostree does not know the gate; it only misses the fairness.
 //  4. The repository's lock (.lock), shared to publish, exclusive to delete objects. Whoever holds it exclusive lets go
 //     after maxExclusive, pauses for others and comes again; what it decided before is checked against the refs again then.
-//     Whoever publishes lets go after maxShared, so that a waiting deletion gets in, and sees in its last hold, from which
-//     on a ref protects it, that all that it published is still there.
+//     Whoever publishes looks at the gate every maxShared. It lets go if a deletion waits there, and else after maxUnwanted,
+//     and sees in its last hold, from which on a ref protects it, that all that it published is still there.
 //
 // Never taken together with locks of other packages: nothing is called back while 3 or 4 is held, except for the
 // caller's walk of its own staged tree in Publish. Reading takes no lock. A deletion of refs can only make garbage and
@@ -38,8 +38,12 @@ const (
 	pollForeign  = time.Millisecond       // and later, when something of libostree holds the lock for long
 )
 
-// maxShared is how long a publisher keeps the lock in one go. A variable for the sake of tests.
-var maxShared = 25 * time.Millisecond
+// How long a publisher keeps the lock in one go: if a deletion waits at the gate, and if none does, for there are deletions that
+// know no gate. Variables for the sake of tests.
+var (
+	maxShared   = 25 * time.Millisecond
+	maxUnwanted = 150 * time.Millisecond
+)
 
 // acquire opens name and locks it, waiting until it can. Closing the descriptor unlocks.
 func (r *root) acquire(ctx context.Context, name string, kind int16) (fd int, err error) {
@@ -161,7 +165,8 @@ type sharing struct {
 	mu     sync.RWMutex // held for reading in a turn
 	unlock func()       // nil while the lock is not held
 	begin  time.Time
-	gaps   int // how often it let go
+	looked time.Time // when nobody wanted it, or begin
+	gaps   int       // how often it let go
 }
 
 func (r *root) share(ctx context.Context) (*sharing, error) {
@@ -180,6 +185,7 @@ func (h *sharing) relock() (err error) {
 	h.release()
 	h.unlock, err = h.r.lockShared(h.ctx)
 	h.begin = time.Now()
+	h.looked = h.begin
 	return err
 }
 
@@ -189,7 +195,7 @@ type turn func(f func() error) error
 // turn lets others in if it was long enough, and calls f.
 func (h *sharing) turn(f func() error) error {
 	h.mu.RLock()
-	late := time.Since(h.begin) >= maxShared
+	late := time.Since(h.looked) >= maxShared
 	h.mu.RUnlock()
 	if late {
 		if err := h.breathe(); err != nil {
@@ -207,11 +213,25 @@ func (h *sharing) turn(f func() error) error {
 func (h *sharing) breathe() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if time.Since(h.begin) < maxShared {
+	now := time.Now()
+	if now.Sub(h.looked) < maxShared {
+		return nil
+	}
+	if now.Sub(h.begin) < maxUnwanted && !h.r.wanted() {
+		h.looked = now
 		return nil
 	}
 	h.gaps++
 	return h.relock()
+}
+
+// wanted tells if a deletion waits for the lock.
+func (r *root) wanted() bool {
+	gate, err := r.tryAcquire(gateFile, unix.F_RDLCK)
+	if err == nil {
+		unix.Close(gate)
+	}
+	return err != nil
 }
 
 // end lets go of the lock.

@@ -13,9 +13,9 @@ import (
 
 // sliced makes publishers let go of the lock between any two objects.
 func sliced(t *testing.T) {
-	old := maxShared
-	maxShared = 0
-	t.Cleanup(func() { maxShared = old })
+	wanted, unwanted := maxShared, maxUnwanted
+	maxShared, maxUnwanted = 0, 0
+	t.Cleanup(func() { maxShared, maxUnwanted = wanted, unwanted })
 }
 
 // TestB09PublishInSlices prunes, with ours and with libostree's, between any two objects of a publication: what was just
