@@ -19,8 +19,9 @@ import (
 // of those that fullDisk makes worked.
 type fullOutcome map[string]bool
 
-// TestFullDisk fills a disk by a pull, and then by another file to its last block. Images can be removed then at least where they can
-// be with overlay: containers/storage itself has to write its records. What is removed is free, and the next pull works.
+// TestFullDisk fills a disk by a pull, and then by another file to its last block. Images can be removed at each step, where overlay fails
+// on the full disk: containers/storage writes its records first, and has the room of a reserve that the driver gives up when it is opened.
+// What is removed is free, and the next pull works.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	podman, set := programs.Find(t, "podman"), fixtures.Require(t)
@@ -40,8 +41,8 @@ func TestFullDisk(t *testing.T) {
 			}
 			for step, worked := range outcomes["overlay"] {
 				t.Logf("%s: with overlay %v, with ostree %v", step, worked, outcomes["ostree"][step])
-				if worked && !outcomes["ostree"][step] {
-					t.Errorf("%s works with overlay and not with ostree", step)
+				if !outcomes["ostree"][step] {
+					t.Errorf("%s does not work", step)
 				}
 			}
 		})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -68,4 +69,50 @@ func TestB11Full(t *testing.T) {
 			w.exact(t, nil)
 		})
 	}
+}
+
+// TestB11FullOfOthers: who opens a repository on a filesystem that others have filled has room for a record, as containers/storage writes
+// it before it asks for a removal; and the reserve does not take it back before there is more.
+func TestB11FullOfOthers(t *testing.T) {
+	sizes := map[string]int64{"ext4": 64 << 20, "xfs": 320 << 20, "btrfs": 160 << 20}
+	for _, kind := range testfs.Kinds {
+		t.Run(kind, func(t *testing.T) {
+			top := testfs.MountOptions(t, kind, testfs.Options{Size: sizes[kind]})
+			w := newWorld(t, top)
+			must(t, w.apply("base", StageOptions{}, baseFiles...))
+			ballast := fillDisk(t, top)
+			if err := writeRecord(top + "/record"); !errors.Is(err, unix.ENOSPC) {
+				t.Fatalf("the filesystem is not full: %v", err)
+			}
+			for range 2 { // the second does not take back what the first gave up
+				_, err := w.repo.Recover(context.Background())
+				must(t, err)
+			}
+			if err := writeRecord(top + "/record"); err != nil {
+				t.Errorf("a record after the repository was opened: %v", err)
+			}
+			must(t, os.RemoveAll(ballast))
+			must(t, os.RemoveAll(top+"/record"))
+			for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) { // xfs frees in the background
+				_, err := w.repo.Recover(context.Background())
+				must(t, err)
+				if _, err = os.Stat(w.home + "/repo/" + reserveFile); err == nil {
+					break
+				} else if time.Since(begin) > 20*time.Second {
+					t.Fatalf("with room again there is no reserve: %v", err)
+				}
+			}
+			w.check("at the end")
+		})
+	}
+}
+
+// writeRecord writes a file as containers/storage does its records, of some length.
+func writeRecord(path string) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, 16<<10))
+	return errors.Join(err, f.Sync(), f.Close())
 }

@@ -26,7 +26,7 @@ func (r *Repo) Recover(ctx context.Context) ([]Leftover, error) {
 	if err := r.root.writable(); err != nil {
 		return nil, err
 	}
-	r.root.keepReserve()
+	r.root.tendReserve()
 	notes, err := r.root.unsyncedNotes()
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -11,10 +12,12 @@ import (
 // blocks by which directories grow. xfs wants more free for each call than it takes.
 const reserveSize = 1 << 20
 
-// btrfs keeps metadata apart from data, and asks for far more of it than a call takes: there the reserve is attributes.
+// btrfs keeps metadata apart from data, and asks for far more of it than a call takes: there the reserve is attributes, and some data
+// for the records of others.
 const (
 	reserveAttrs = 256
 	reserveAttr  = 12 << 10
+	reserveData  = 256 << 10
 )
 
 // reserveInodes is how many files without content the reserve has besides: a removal makes some, and inodes run out too.
@@ -22,8 +25,49 @@ const reserveInodes = 8
 
 func reserveInode(i int) string { return reserveFile + "." + strconv.Itoa(i) }
 
-// reserveBelow is how little room there has to be for a reserve to be kept.
-const reserveBelow = 2 << 30
+// reserveBelow is how little room there has to be for a reserve to be kept, and reserveAbove how much for one to be made: below that,
+// what was given up a moment ago is for whoever removes something.
+const (
+	reserveBelow = 2 << 30
+	reserveAbove = 4 << 20
+)
+
+// giveUpBelow is the room, giveUpInodes the number of inodes, with which others than we can write nothing any more.
+const (
+	giveUpBelow  = 256 << 10
+	giveUpInodes = 4
+)
+
+// tendReserve is keepReserve for one who begins, and knows not what for: on a filesystem that others have filled it gives the reserve
+// up. Containers/storage writes its records anew before it asks for a removal, and would fail where we would not.
+func (r *root) tendReserve() {
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(r.fd(), &fs); err != nil {
+		return
+	}
+	room := fs.Bavail
+	if fs.Type == unix.EXT4_SUPER_MAGIC && os.Geteuid() == 0 { // some is root's alone, and some, 2 % or 4,096 blocks, not even that
+		room = max(room, fs.Bfree-min(fs.Bfree, fs.Blocks/45, 4096))
+	}
+	if room*uint64(fs.Bsize) < giveUpBelow || fs.Files > 0 && fs.Ffree < giveUpInodes {
+		if r.giveUpReserve() {
+			_ = r.syncfs(r.fd()) // ext4 and btrfs give blocks out again when what freed them is in the journal
+		}
+		return
+	}
+	r.keepReserve()
+}
+
+// giveUpReserve tells if there was a reserve to give up.
+func (r *root) giveUpReserve() bool {
+	if r.disk.remove(r.fd(), reserveFile) != nil {
+		return false
+	}
+	for i := range reserveInodes {
+		r.disk.remove(r.fd(), reserveInode(i)) // what cannot be removed is for the next to give up
+	}
+	return true
+}
 
 // keepReserve sees that the reserve is there where room is getting short: files that are worth nothing but their blocks and inodes. Where it cannot be made,
 // removals on a full filesystem have to do without.
@@ -33,7 +77,10 @@ func (r *root) keepReserve() {
 		return
 	}
 	var fs unix.Statfs_t
-	if err := unix.Fstatfs(r.fd(), &fs); err != nil || fs.Bavail*uint64(fs.Bsize) > reserveBelow {
+	if err := unix.Fstatfs(r.fd(), &fs); err != nil {
+		return
+	}
+	if room := fs.Bavail * uint64(fs.Bsize); room > reserveBelow || room < reserveAbove {
 		return
 	}
 	for i := range reserveInodes {
@@ -57,11 +104,8 @@ func (r *root) withRoom(remove func() error) error {
 	if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
 		return err
 	}
-	if r.disk.remove(r.fd(), reserveFile) != nil {
+	if !r.giveUpReserve() {
 		return err
-	}
-	for i := range reserveInodes {
-		r.disk.remove(r.fd(), reserveInode(i)) // what cannot be removed is for the next to give up
 	}
 	return remove()
 }
@@ -71,8 +115,11 @@ func fillReserve(fd int) error {
 	if err := unix.Fstatfs(fd, &fs); err != nil {
 		return err
 	}
-	if fs.Type != unix.BTRFS_SUPER_MAGIC {
-		_, err := retry(func() (int, error) { return 0, unix.Fallocate(fd, 0, 0, reserveSize) })
+	data := int64(reserveSize)
+	if fs.Type == unix.BTRFS_SUPER_MAGIC {
+		data = reserveData
+	}
+	if _, err := retry(func() (int, error) { return 0, unix.Fallocate(fd, 0, 0, data) }); err != nil || data != reserveData {
 		return err
 	}
 	value := make([]byte, reserveAttr)
