@@ -1,6 +1,7 @@
 package layers
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -145,7 +146,7 @@ const maxAsked = 1000
 // errMany says that a removal asks nobody, since there are too many.
 var errMany = errors.New("too many layers to ask")
 
-// eachList visits the inode lists of all layers until visit returns false.
+// eachList visits the inode lists of all layers until visit returns false, if they are not too many.
 func (c *Catalog) eachList(visit func(*store.Inodes) bool) error {
 	ids, err := c.IDs()
 	if err != nil {
@@ -154,6 +155,22 @@ func (c *Catalog) eachList(visit func(*store.Inodes) bool) error {
 	if len(ids) > maxAsked {
 		return errMany
 	}
+	return c.listsOf(ids, visit)
+}
+
+// DropUnusedLanes drops a catalog's names of lanes that none of its layers uses, though other stores have the inodes.
+func DropUnusedLanes(ctx context.Context, c *Catalog) (store.Freed, error) {
+	return store.DropUnusedLanes(ctx, c.repo, func(visit func(*store.Inodes) bool) error {
+		ids, err := c.IDs()
+		if err != nil {
+			return err
+		}
+		return c.listsOf(ids, visit)
+	})
+}
+
+// listsOf visits the inode lists of layers.
+func (c *Catalog) listsOf(ids []string, visit func(*store.Inodes) bool) error {
 	for _, id := range ids {
 		l := &Layer{ID: id, catalog: c}
 		list, err := store.OpenInodes(l.inodesPath(), l.TreeDir())

@@ -216,22 +216,20 @@ func (w *world) empty() {
 
 // collect does what `storagectl gc` does with both repositories.
 func (w *world) collect() error {
-	main, err := store.Open(w.repo())
-	if err != nil {
-		return err
+	for _, home := range []string{filepath.Join(w.pinned(), "ostree"), w.home()} {
+		c, err := layers.OpenCatalog(home, layers.Options{})
+		if err != nil {
+			return err
+		}
+		_, err = c.Repo().Prune(context.Background(), false)
+		if err == nil {
+			_, err = layers.DropUnusedLanes(context.Background(), c)
+		}
+		if err = errors.Join(err, c.Close()); err != nil {
+			return err
+		}
 	}
-	pinned, err := store.Open(filepath.Join(w.pinned(), "ostree", "repo"))
-	if err != nil {
-		return errors.Join(err, main.Close())
-	}
-	_, err = pinned.Prune(context.Background(), false)
-	if err == nil {
-		_, err = store.DropCommonLanes(context.Background(), pinned, false, main)
-	}
-	if err == nil {
-		_, err = main.Prune(context.Background(), false)
-	}
-	return errors.Join(err, pinned.Close(), main.Close())
+	return nil
 }
 
 // beside is one of the processes: it opens the store, makes some changes, and ends.

@@ -7,10 +7,49 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DropCommonLanes unlinks the lane files of r that no tree uses, though other repositories have them as lanes too: what is pinned has
-// the inodes of both stores, and each store's name of a lane keeps the other's. With dryRun it only counts, the others' names too, which
-// nothing keeps any more then. A lane that a repository has which is not among the others counts as used.
-func DropCommonLanes(ctx context.Context, r *Repo, dryRun bool, others ...*Repo) (Freed, error) {
+// DropUnusedLanes unlinks the lane files of r that none of the given inode lists has, though the inodes have other links: what is pinned
+// has the inodes of several stores, and each store's name of a lane keeps the others'. lists visits the lists of all directories that are
+// made from r. Those of checkouts with labels, which are in no list, stay, and so does all while a stage is under way.
+func DropUnusedLanes(ctx context.Context, r *Repo, lists func(visit func(*Inodes) bool) error) (Freed, error) {
+	var freed Freed
+	if stages, err := r.root.list(stagingDir); err != nil || len(stages) > 0 {
+		return freed, err
+	}
+	unused := map[uint64]string{}
+	err := r.root.eachLane(func(path string) error {
+		var st unix.Stat_t
+		id, err := parseLane(path)
+		if err == nil && id.label == (laneID{}).label && lstat(int(r.root.lanes.Fd()), path, &st) == nil && st.Nlink > 1 {
+			unused[st.Ino] = path
+		}
+		return ctx.Err()
+	})
+	if err != nil {
+		return freed, fmt.Errorf("list the lanes of %s: %w", r.root.path, err)
+	}
+	err = lists(func(l *Inodes) bool {
+		for ino := range unused {
+			if l.Contains(ino) {
+				delete(unused, ino)
+			}
+		}
+		return len(unused) > 0
+	})
+	if err != nil {
+		return freed, nil // what a list that cannot be read has is not known: all stay, until it is repaired
+	}
+	for ino, path := range unused {
+		if err := r.root.dropName(path, ino); err != nil {
+			return freed, err
+		}
+		freed.Lanes++
+	}
+	return freed, nil
+}
+
+// CommonLanes counts the lane files that only r and the others have, of all of them, and their bytes: what is gone when each of them has
+// dropped what it does not use. A lane that a repository has which is not among the others counts as used.
+func CommonLanes(ctx context.Context, r *Repo, others ...*Repo) (Freed, error) {
 	var freed Freed
 	type inode struct{ dev, number uint64 }
 	names := map[inode]uint64{} // how many of its links are lanes
@@ -31,19 +70,12 @@ func DropCommonLanes(ctx context.Context, r *Repo, dryRun bool, others ...*Repo)
 		if lstat(int(r.root.lanes.Fd()), path, &st) != nil || st.Nlink < 2 || uint64(st.Nlink) > names[inode{st.Dev, st.Ino}] {
 			return ctx.Err()
 		}
-		freed.Lanes++
-		if dryRun {
-			freed.Lanes += int64(st.Nlink) - 1
-			freed.Bytes += st.Blocks * 512
-			return ctx.Err()
-		}
-		if err := r.root.disk.remove(int(r.root.lanes.Fd()), path); err != nil && err != unix.ENOENT {
-			return placeError("drop lane", path, err)
-		}
+		freed.Lanes += int64(st.Nlink)
+		freed.Bytes += st.Blocks * 512
 		return ctx.Err()
 	})
 	if err != nil {
-		return freed, fmt.Errorf("drop lanes: %w", err)
+		return freed, fmt.Errorf("count lanes: %w", err)
 	}
 	return freed, nil
 }

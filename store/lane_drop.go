@@ -68,7 +68,7 @@ func (r *root) dropLane(path string, ino uint64, freed *Freed) (bool, error) {
 // dropCommon drops the names of lanes that the removed directory used, that no other of this repository does, and that have further links
 // from other repositories. Where the object is gone no commit reaches it, so that no tree has its lanes; else the other directories'
 // lists are asked. A stage under way may have linked a lane and is in no list: while there is one, the names stay for the next removal,
-// or for DropCommonLanes. One that links a lane at this moment keeps the inode.
+// or for DropUnusedLanes. One that links a lane at this moment keeps the inode.
 func (t *Trash) dropCommon(list string) error {
 	r := t.repo.root
 	if stages, err := r.list(stagingDir); err != nil || len(stages) > 0 {

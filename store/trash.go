@@ -38,7 +38,7 @@ type Trash struct {
 
 	// Beside are repositories that may have lanes of this one as theirs, and Lists visits the inode lists of all directories that are
 	// left, until visit returns false. Without them the name of a lane that another repository has too, and whose object stays, is left
-	// to DropCommonLanes.
+	// to DropUnusedLanes.
 	Beside []*Repo
 	Lists  func(visit func(*Inodes) bool) error
 

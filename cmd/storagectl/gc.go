@@ -101,24 +101,34 @@ func (a *app) collectPinned(v *gcAnswer, root string, exists bool) error {
 // prune removes what nothing in the pinned store's repository needs: lanes of checkouts with labels that are gone, say, and lanes that
 // only the main store has besides, if there is one.
 func (v *gcAnswer) prune(repo, main string, exists bool) error {
-	r, err := store.Open(repo)
+	c, err := writableHome(filepath.Dir(repo))
 	if err != nil {
 		return err
 	}
-	freed, err := r.Prune(context.Background(), v.DryRun)
-	v.count(freed)
-	if err == nil && exists {
-		err = v.pruneCommon(r, main)
+	err = v.pruneHome(c)
+	if err == nil && exists && v.DryRun {
+		err = v.countCommon(c.Repo(), main)
 	}
-	return errors.Join(err, r.Close())
+	return errors.Join(err, c.Close())
 }
 
-func (v *gcAnswer) pruneCommon(r *store.Repo, main string) error {
+// pruneHome removes objects that no ref reaches and lanes that no layer uses.
+func (v *gcAnswer) pruneHome(c *layers.Catalog) error {
+	freed, err := c.Repo().Prune(context.Background(), v.DryRun)
+	v.count(freed)
+	if err == nil && !v.DryRun {
+		freed, err = layers.DropUnusedLanes(context.Background(), c)
+		v.count(freed)
+	}
+	return err
+}
+
+func (v *gcAnswer) countCommon(r *store.Repo, main string) error {
 	other, err := store.Open(main)
 	if err != nil {
 		return err
 	}
-	freed, err := store.DropCommonLanes(context.Background(), r, v.DryRun, other)
+	freed, err := store.CommonLanes(context.Background(), r, other)
 	v.count(freed)
 	return errors.Join(err, other.Close())
 }
@@ -149,12 +159,7 @@ func (a *app) collect(v *gcAnswer) (err error) {
 			return advise(fmt.Errorf("remove layers without a record: %w", err), "storagectl check")
 		}
 	}
-	freed, err := c.Repo().Prune(ctx, v.DryRun)
-	if err != nil {
-		return advise(err, "storagectl check")
-	}
-	v.count(freed)
-	return nil
+	return advise(v.pruneHome(c), "storagectl check")
 }
 
 func (v *gcAnswer) count(f store.Freed) {

@@ -119,7 +119,10 @@ func (a *app) isOurs(home int) bool {
 
 // writable opens the home of a store of ours for changes.
 func (a *app) writable(root string) (*layers.Catalog, error) {
-	home := filepath.Join(root, driverName)
+	return writableHome(filepath.Join(root, driverName))
+}
+
+func writableHome(home string) (*layers.Catalog, error) {
 	label, err := layers.StoreLabel(home)
 	if err != nil {
 		return nil, err
