@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"slices"
@@ -15,8 +14,6 @@ import (
 
 	"github.com/ostree-storage/ostree-storage/internal/testfs"
 )
-
-var rewrite = flag.Bool("rewrite", false, "write the golden traces again")
 
 // golden compares a trace with the one in testdata.
 func golden(t *testing.T, name string, log []string) {
@@ -37,28 +34,7 @@ func golden(t *testing.T, name string, log []string) {
 		slices.SortStableFunc(log[i:j], func(a, b string) int { return strings.Compare(removed(b), removed(a)) })
 		i = max(i, j-1)
 	}
-	got := strings.Join(log, "\n") + "\n"
-	file := "testdata/" + name + ".trace"
-	if *rewrite {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines := strings.Split(string(want), "\n")
-	for i, line := range strings.Split(got, "\n") {
-		if i >= len(lines) || lines[i] != line {
-			t.Errorf("the order of operations differs from %s in line %d (run with -rewrite to accept): %s", file, i+1, line)
-			return
-		}
-	}
-	if string(want) != got {
-		t.Errorf("operations are missing at the end of %s", file)
-	}
+	testfs.Golden(t, name, log)
 }
 
 // TestTraces holds the order of operations: a sync that is lost, or a name that comes too early, is a diff.
