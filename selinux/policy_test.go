@@ -104,6 +104,12 @@ func TestDebianPolicyOnARealRoot(t *testing.T) {
 		t.Skip("no policy in " + debianPolicy + " (package selinux-policy-default)")
 	}
 	paths := machinePaths(t, 60000)
+	if every := len(paths) / 15000; every > 1 && os.Getenv("SOAK") == "" { // matchpathcon takes its time
+		for i := range len(paths) / every {
+			paths[i] = paths[every*i]
+		}
+		paths = paths[:len(paths)/every]
+	}
 	if len(paths) < 10000 {
 		t.Fatalf("only %d paths to compare", len(paths))
 	}
