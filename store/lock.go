@@ -225,13 +225,17 @@ func (h *sharing) breathe() error {
 	return h.relock()
 }
 
-// wanted tells if a deletion waits for the lock.
+// wanted tells if a deletion waits for the lock. It makes and locks nothing.
 func (r *root) wanted() bool {
-	gate, err := r.tryAcquire(gateFile, unix.F_RDLCK)
-	if err == nil {
-		unix.Close(gate)
+	gate, err := retry(func() (int, error) {
+		return unix.Openat(r.fd(), gateFile, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	})
+	if err != nil {
+		return err != unix.ENOENT
 	}
-	return err != nil
+	defer unix.Close(gate)
+	l := unix.Flock_t{Type: unix.F_RDLCK}
+	return unix.FcntlFlock(uintptr(gate), unix.F_OFD_GETLK, &l) != nil || l.Type != unix.F_UNLCK
 }
 
 // end lets go of the lock.

@@ -34,12 +34,7 @@ func (o Outcome) Trace() []string {
 		trace = append(trace, slices.Compact(run)...)
 		run, kind = nil, ""
 	}
-	for _, call := range o.Calls {
-		call = strings.ReplaceAll(strings.ReplaceAll(call+"\n", o.Below+"\n", "."), filepath.Dir(o.Below)+"/", "../")
-		call = strings.TrimSuffix(call, "\n")
-		for _, m := range made {
-			call = m.what.ReplaceAllString(call, m.name)
-		}
+	for _, call := range withoutGaps(o.masked()) {
 		now, _, _ := strings.Cut(call, " ")
 		place := unordered.FindStringSubmatch(call[strings.LastIndex(call, " ")+1:])
 		if place != nil && !strings.HasPrefix(now, "sync") {
@@ -54,6 +49,44 @@ func (o Outcome) Trace() []string {
 	}
 	flush()
 	return slices.Compact(trace)
+}
+
+// masked are the calls without made-up names.
+func (o Outcome) masked() (calls []string) {
+	for _, call := range o.Calls {
+		call = strings.ReplaceAll(strings.ReplaceAll(call+"\n", o.Below+"\n", "."), filepath.Dir(o.Below)+"/", "../")
+		call = strings.TrimSuffix(call, "\n")
+		for _, m := range made {
+			call = m.what.ReplaceAllString(call, m.name)
+		}
+		calls = append(calls, call)
+	}
+	return calls
+}
+
+// published is what happens while a publisher holds the repository's lock.
+var published = regexp.MustCompile(`^(link|mkdir) .*/(objects|lanes)/\S*$`)
+
+// withoutGaps leaves out where a publisher let go of the lock for a moment: that depends on how long everything takes.
+func withoutGaps(calls []string) (out []string) {
+	publishing := false
+	for i := 0; i < len(calls); i++ {
+		locks := strings.HasPrefix(calls[i], "create ") && strings.HasSuffix(calls[i], "/gate") &&
+			i+1 < len(calls) && strings.HasSuffix(calls[i+1], "repo/.lock")
+		switch {
+		case locks && publishing:
+			i++
+			continue
+		case locks:
+			out = append(out, calls[i])
+			i++
+			publishing = true
+		case !published.MatchString(calls[i]):
+			publishing = false
+		}
+		out = append(out, calls[i])
+	}
+	return out
 }
 
 // Golden compares a trace with testdata/name.trace, which REWRITE=1 writes anew: a sync that is lost, a name that comes too early, or a
