@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"slices"
 
@@ -131,7 +132,7 @@ func (c *Catalog) Remove(id string) (cleanup func() error, err error) {
 	if err != nil {
 		return nothing, fmt.Errorf("remove layer %s: %w", id, err)
 	}
-	t.Beside, t.Lists = c.o.sources(), c.eachList
+	t.Beside, t.Lists = c.o.sources(), c.lists(maxAsked)
 	return func() error {
 		if err := t.Remove(); err != nil {
 			return fmt.Errorf("remove what layer %s left: %w", id, err)
@@ -146,44 +147,36 @@ const maxAsked = 1000
 // errMany says that a removal asks nobody, since there are too many.
 var errMany = errors.New("too many layers to ask")
 
-// eachList visits the inode lists of all layers until visit returns false, if they are not too many.
-func (c *Catalog) eachList(visit func(*store.Inodes) bool) error {
-	ids, err := c.IDs()
-	if err != nil {
+// lists returns what visits the inode lists of all layers until visit returns false, if they are not more than most.
+func (c *Catalog) lists(most int) func(visit func(*store.Inodes) bool) error {
+	return func(visit func(*store.Inodes) bool) error {
+		ids, err := c.IDs()
+		if err == nil && len(ids) > most {
+			err = errMany
+		}
+		more := true
+		for i := 0; i < len(ids) && err == nil && more; i++ {
+			more, err = c.visitList(ids[i], visit)
+		}
 		return err
 	}
-	if len(ids) > maxAsked {
-		return errMany
+}
+
+// visitList visits the inode list of a layer. A container has none, nor has what is gone meanwhile.
+func (c *Catalog) visitList(id string, visit func(*store.Inodes) bool) (more bool, err error) {
+	l := &Layer{ID: id, catalog: c}
+	list, err := store.OpenInodes(l.inodesPath(), l.TreeDir())
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
 	}
-	return c.listsOf(ids, visit)
+	if err != nil {
+		return false, err
+	}
+	more = visit(list)
+	return more, list.Close()
 }
 
 // DropUnusedLanes drops a catalog's names of lanes that none of its layers uses, though other stores have the inodes.
 func DropUnusedLanes(ctx context.Context, c *Catalog) (store.Freed, error) {
-	return store.DropUnusedLanes(ctx, c.repo, func(visit func(*store.Inodes) bool) error {
-		ids, err := c.IDs()
-		if err != nil {
-			return err
-		}
-		return c.listsOf(ids, visit)
-	})
-}
-
-// listsOf visits the inode lists of layers.
-func (c *Catalog) listsOf(ids []string, visit func(*store.Inodes) bool) error {
-	for _, id := range ids {
-		l := &Layer{ID: id, catalog: c}
-		list, err := store.OpenInodes(l.inodesPath(), l.TreeDir())
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // a container's, or gone meanwhile
-		}
-		if err != nil {
-			return err
-		}
-		more := visit(list)
-		if err := list.Close(); err != nil || !more {
-			return err
-		}
-	}
-	return nil
+	return store.DropUnusedLanes(ctx, c.repo, c.lists(math.MaxInt))
 }

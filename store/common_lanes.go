@@ -27,24 +27,8 @@ func DropUnusedLanes(ctx context.Context, r *Repo, lists func(visit func(*Inodes
 	if err != nil {
 		return freed, fmt.Errorf("list the lanes of %s: %w", r.root.path, err)
 	}
-	err = lists(func(l *Inodes) bool {
-		for ino := range unused {
-			if l.Contains(ino) {
-				delete(unused, ino)
-			}
-		}
-		return len(unused) > 0
-	})
-	if err != nil {
-		return freed, nil // what a list that cannot be read has is not known: all stay, until it is repaired
-	}
-	for ino, path := range unused {
-		if err := r.root.dropName(path, ino); err != nil {
-			return freed, err
-		}
-		freed.Lanes++
-	}
-	return freed, nil
+	freed.Lanes, err = r.root.dropUnlisted(unused, lists)
+	return freed, err
 }
 
 // CommonLanes counts the lane files that only r and the others have, of all of them, and their bytes: what is gone when each of them has

@@ -79,7 +79,7 @@ func (t *Trash) dropCommon(list string) error {
 		return err
 	}
 	defer l.Close()
-	doubt := map[uint64]laneID{}
+	doubt := map[uint64]string{}
 	for i := range l.filed {
 		ino, id := l.lane(i)
 		var st unix.Stat_t
@@ -93,10 +93,11 @@ func (t *Trash) dropCommon(list string) error {
 				return err
 			}
 		case t.Lists != nil && t.elsewhere(ino, id):
-			doubt[ino] = id
+			doubt[ino] = id.path()
 		}
 	}
-	return t.dropDoubtful(doubt)
+	_, err = r.dropUnlisted(doubt, t.Lists)
+	return err
 }
 
 func objectOf(id laneID) string {
@@ -126,29 +127,30 @@ func (t *Trash) elsewhere(ino uint64, id laneID) bool {
 	return false
 }
 
-// dropDoubtful asks the lists.
-func (t *Trash) dropDoubtful(doubt map[uint64]laneID) error {
-	r := t.repo.root
-	if len(doubt) == 0 {
-		return nil
+// dropUnlisted unlinks lane files, given by their inodes, that are in none of the inode lists, and returns how many. What a list that
+// cannot be read has is not known: all stay then, until it is repaired, and nothing fails for it.
+func (r *root) dropUnlisted(files map[uint64]string, lists func(visit func(*Inodes) bool) error) (dropped int64, err error) {
+	if len(files) == 0 {
+		return 0, nil
 	}
-	err := t.Lists(func(l *Inodes) bool {
-		for ino := range doubt {
+	err = lists(func(l *Inodes) bool {
+		for ino := range files {
 			if l.Contains(ino) {
-				delete(doubt, ino)
+				delete(files, ino)
 			}
 		}
-		return len(doubt) > 0
+		return len(files) > 0
 	})
 	if err != nil {
-		return nil // what a list that cannot be read has is not known; removal fails for nothing that it need not do
+		return 0, nil
 	}
-	for ino, id := range doubt {
-		if err := r.dropName(id.path(), ino); err != nil {
-			return err
+	for ino, path := range files {
+		if err := r.dropName(path, ino); err != nil {
+			return dropped, err
 		}
+		dropped++
 	}
-	return nil
+	return dropped, nil
 }
 
 // dropName unlinks a lane file, whoever else has the inode, if it is still that inode.

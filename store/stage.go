@@ -38,7 +38,6 @@ type Stage struct {
 	avoid    avoid
 	relabel  relabeller // its map is guarded by mu
 	early    early
-	entered  bool // other stages know this one
 
 	mu       sync.Mutex
 	claims   laneCounts                            // per laneHash: the next lane that no file of this stage has asked for
@@ -93,8 +92,6 @@ func (r *Repo) NewStage(o StageOptions) (*Stage, error) {
 	for {
 		err := s.open()
 		if err == nil {
-			s.r.flights.enter()
-			s.entered = true
 			return s, nil
 		}
 		s.leave()
@@ -155,6 +152,7 @@ func (s *Stage) open() (err error) {
 	if s.lock, err = s.r.lockedDir(path); err != nil {
 		return err
 	}
+	s.r.flights.enter()
 	if err := s.r.disk.mkdir(s.r.fd(), path+"/"+stageObjects); err != nil {
 		return err
 	}
@@ -191,10 +189,6 @@ func (s *Stage) Close() error {
 // leave gives up a stage without removing it: Recover does that.
 func (s *Stage) leave() {
 	_ = s.early.wait() // Publish has asked, if it came to that
-	if s.entered {
-		s.r.flights.leave(s)
-		s.entered = false
-	}
 	s.claims.table.free()
 	s.used.zero.free()
 	for _, f := range []**os.File{&s.dir, &s.own} {
@@ -204,6 +198,7 @@ func (s *Stage) leave() {
 		}
 	}
 	if s.lock >= 0 {
+		s.r.flights.leave(s)
 		unix.Close(s.lock)
 		s.lock = -1
 	}
