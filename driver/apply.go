@@ -40,6 +40,7 @@ func (d *Driver) ApplyDiff(id string, o ApplyOptions) (size int64, err error) {
 		return 0, err
 	}
 	defer leave()
+	d.recordable.Store(false) // for the tar-split, which containers/storage closes when we are done
 	l, err := d.findOwn(id)
 	if err != nil {
 		return 0, fmt.Errorf("apply: %w", err)
@@ -89,7 +90,11 @@ func (d *Driver) CommitStaged(id, path string) error {
 	if err := d.checkEmpty(l); err != nil {
 		return fmt.Errorf("commit layer %q: %w", id, err)
 	}
-	return l.catalog.Commit(id, s.staged)
+	if err := l.catalog.Commit(id, s.staged); err != nil {
+		return err
+	}
+	d.recordable.Store(l.catalog == d.stores.main) // in an image store it may be another filesystem that was synced than that of the tar-split
+	return nil
 }
 
 // stage reads a tar into c. id is for errors alone, and not always known.

@@ -31,11 +31,16 @@ func (d *Driver) CreateReadWrite(id, parent string, o *CreateOptions) error {
 		return err
 	}
 	defer leave()
-	return d.create(d.stores.main, id, parent, o, true)
+	if err := d.create(d.stores.main, id, parent, o, true); err != nil {
+		return err
+	}
+	d.recordable.Store(true)
+	return nil
 }
 
 // CreateFromTemplate makes a layer that shows what template shows. Nothing is copied: it is a child of template.
 func (d *Driver) CreateFromTemplate(id, template, _ string, o *CreateOptions, readWrite bool) error {
+	defer d.recordable.Store(false) // for the copy of the template's tar-split that containers/storage makes
 	if readWrite {
 		return d.CreateReadWrite(id, template, o)
 	}
@@ -67,6 +72,7 @@ func (d *Driver) create(c *layers.Catalog, id, parent string, o *CreateOptions, 
 		return fmt.Errorf("create layer %q: %w", id, err)
 	}
 	d.changed.Store(true)
+	d.recordable.Store(false)
 	_, err = c.Create(id, parent, lo)
 	return err
 }

@@ -29,6 +29,7 @@ type Driver struct {
 	mounts     *mountTable
 	dirSync    bool          // every change of an image's record in containers/storage is durable by itself
 	changed    atomic.Bool   // something was written since the last sync of all
+	recordable atomic.Bool   // the last change needs no sync before containers/storage records it; see SyncMode
 	records    [6]recordMark // of containers/storage, at the last sync of all
 
 	mu     sync.Mutex
@@ -166,8 +167,15 @@ func (d *Driver) closeIdle() error {
 // String returns Name.
 func (d *Driver) String() string { return Name }
 
-// SyncMode returns the option of that name.
-func (d *Driver) SyncMode() SyncMode { return d.settings.Sync }
+// SyncMode says whether containers/storage must write the filesystem before it records the last change (it asks under the lock under
+// which it made the change). That is the option of that name, except after two calls: a layer that CommitStaged made is on the disk
+// with its tar-split, which was there before, and a container's need not be (docs/design.md).
+func (d *Driver) SyncMode() SyncMode {
+	if d.recordable.Load() {
+		return SyncNone
+	}
+	return d.settings.Sync
+}
 
 // userXattr reports whether overlay has to keep its marks in user.* attributes, as in a user namespace.
 func (d *Driver) userXattr() bool { return !d.features.TrustedXattr }

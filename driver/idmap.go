@@ -68,6 +68,7 @@ func (d *Driver) UpdateLayerIDMap(id string, from, to Mappings, _ string) error 
 		return err
 	}
 	defer leave()
+	d.recordable.Store(false)
 	l, err := d.findOwn(id)
 	if err != nil {
 		return err

@@ -49,7 +49,7 @@ func (j *job) build(m *meter, set *fixtures.Set) error {
 
 // step runs what stands for a command in a container of an image, and commits it.
 func (s *stored) step(image string, n int) (string, error) {
-	c, err := s.CreateContainer("", nil, image, "", "", nil)
+	c, err := s.CreateContainer("", nil, image, "", "", &storage.ContainerOptions{Volatile: true}) // as all of buildah's
 	if err != nil {
 		return "", err
 	}
