@@ -55,7 +55,7 @@ func (j *job) scale(m *meter, set *fixtures.Set, many int) error {
 	for round := range 9 {
 		for i := range crowds {
 			c := crowds[(i+round)%len(crowds)]
-			if err := c.use(j.Driver, list, round); err != nil {
+			if err := c.use(m, j.Driver, list, round); err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
 		}
@@ -150,9 +150,12 @@ func writeJSON(path string, v any) error {
 	return os.WriteFile(path, text, 0o600)
 }
 
-// use pulls, mounts and removes.
-func (c *crowd) use(driver string, list []fixtures.Image, round int) error {
+// use pulls, mounts and removes. Before each, all that was written reaches the disk: to unmount an overlay takes as long as that, whoever wrote.
+func (c *crowd) use(m *meter, driver string, list []fixtures.Image, round int) error {
 	clock := func(what string, do func() error) error {
+		if err := m.settle(); err != nil {
+			return err
+		}
 		began := time.Now()
 		err := do()
 		c.times[what] = append(c.times[what], time.Since(began).Seconds())
