@@ -107,6 +107,7 @@ func (d *Driver) openOwn(home string, sources []*layers.Source) (*layers.Catalog
 		NoSync:      d.settings.Sync == SyncNone,
 		UserXattr:   d.userXattr(),
 		Sources:     sources,
+		Meet:        d.runHome,
 	}
 	label, err := d.storeLabel(home)
 	if err != nil {

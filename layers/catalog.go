@@ -23,6 +23,7 @@ type Options struct {
 	UserXattr   bool      // in a user namespace: overlay's marks in tree/ are user.overlay.*, and a tar's devices are left out
 	ReadOnly    bool      // open an existing home and write nothing
 	Sources     []*Source // repositories on the same filesystem whose objects may be linked
+	Meet        string    // directory on a tmpfs in which processes that pull at once tell each other what they write, "" for none
 }
 
 // A Catalog is the set of container layers in one home directory: which exist, each one's ancestors, and the commit that holds its

@@ -6,10 +6,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Images that are pulled at once by one process mostly share files, and none of them has published any yet. So a stage
-// tells the others of this process which new files it makes: who wants the same one waits for the moment that takes and
-// links the inode into its own tree. Each stage publishes on its own; whose file it was is of no importance then, not even
-// if that stage is given up. A stage that is alone tells nobody, and with NoSync none does, since each notes what it wrote.
+// Images that are pulled at once mostly share files, and none has published any yet. So a stage tells the others which new
+// files it makes: who wants the same one waits for the moment that takes and links the inode into its own tree. Each stage
+// publishes on its own; whose file it was is of no importance then, not even if that stage is given up. A stage that is
+// alone tells nobody, and with NoSync none does, since each notes what it wrote.
 
 // A flightKey names a lane of an object: half a checksum is enough that nobody can make two files with the same.
 type flightKey struct {
@@ -18,80 +18,65 @@ type flightKey struct {
 	n    uint32
 }
 
-// A flight is a new file of a stage.
-type flight struct {
-	stage  *Stage
-	landed chan struct{} // closed when the file is complete, or will not be
-	handle unix.FileHandle
-	ok     bool // handle leads to it
-}
-
-// maxFlights bounds the memory for files of several stages; each takes about 200 bytes.
-const maxFlights = 1 << 18
-
 // flights are the new files of the stages of one repository.
 type flights struct {
-	mu     sync.Mutex
-	stages int
-	files  map[flightKey]*flight
+	mu     sync.Mutex // held while a file is looked for, so that no two stages of this process make one
+	table  *flightTable
+	stages int  // of this process; table is open while there are any
 	denied bool // this process may not open a file by its handle
 }
 
-func (f *flights) enter() {
+// enter takes part, with those who have the table at the path in common; "" is this process alone.
+func (f *flights) enter(path string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.stages == 0 {
+		f.table = openFlightTable(path)
+	}
 	f.stages++
+	f.table.head.stages.Add(1)
 }
 
-// leave forgets the stage's files.
-func (f *flights) leave(s *Stage) {
+func (f *flights) leave() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.stages--
-	for k, l := range f.files {
-		if l.stage == s {
-			delete(f.files, k)
-		}
+	f.table.head.stages.Add(-1)
+	if f.stages--; f.stages == 0 {
+		f.table.close()
+		f.table = nil
 	}
 }
 
+// find returns where a file is, or shall be told if mine. It returns nil if that is of no use.
+func (f *flights) find(key *flightKey) (slot *flightSlot, mine bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.denied || f.table.head.stages.Load() < 2 || !f.table.usable() {
+		return nil, false
+	}
+	return f.table.find(key)
+}
+
 // join finds another stage's new file that is the lane wanted. If there is none, the caller makes it, and then calls land
-// of the flight that it gets, which may be nil.
-func (s *Stage) join(it *item, n uint32) (at spot, mine *flight) {
-	f := &s.r.flights
+// of the slot that it gets, which may be nil.
+func (s *Stage) join(it *item, n uint32) (at spot, mine *flightSlot) {
 	if s.o.NoSync || it.header.Mode&unix.S_IFMT != unix.S_IFREG {
 		return spot{}, nil
 	}
 	key := flightKey{handleKey(it.sum[:16]), s.laneTime(it.time), n}
-	f.mu.Lock()
-	if f.stages < 2 || f.denied {
-		f.mu.Unlock()
-		return spot{}, nil
+	slot, ours := s.r.flights.find(&key)
+	if slot == nil || ours {
+		return spot{}, slot
 	}
-	l := f.files[key]
-	if l == nil {
-		if len(f.files) < maxFlights {
-			l = &flight{stage: s, landed: make(chan struct{})}
-			if f.files == nil {
-				f.files = make(map[flightKey]*flight)
-			}
-			f.files[key] = l
-			mine = l
-		}
-		f.mu.Unlock()
-		return spot{}, mine
+	if handle, ok := slot.wait(&key); ok {
+		return s.board(it, handle), nil
 	}
-	f.mu.Unlock()
-	<-l.landed
-	if !l.ok || l.stage == s {
-		return spot{}, nil
-	}
-	return s.board(it, l), nil
+	return spot{}, nil
 }
 
-// board opens a flight's file.
-func (s *Stage) board(it *item, l *flight) spot {
-	fd, err := unix.OpenByHandleAt(int(s.dir.Fd()), l.handle, unix.O_PATH|unix.O_CLOEXEC)
+// board opens another stage's file.
+func (s *Stage) board(it *item, handle unix.FileHandle) spot {
+	fd, err := unix.OpenByHandleAt(int(s.dir.Fd()), handle, unix.O_PATH|unix.O_CLOEXEC)
 	if err != nil {
 		if err == unix.EPERM {
 			s.r.flights.mu.Lock()
@@ -106,18 +91,6 @@ func (s *Stage) board(it *item, l *flight) spot {
 		return spot{}
 	}
 	return spot{dir: fd, ino: st.Ino, foreign: true, open: true}
-}
-
-// land says that the file is complete under the name, or with an error that it will not be.
-func (l *flight) land(dir int, name string, err error) {
-	if l == nil {
-		return
-	}
-	if err == nil {
-		l.handle, _, err = unix.NameToHandleAt(dir, name, 0)
-	}
-	l.ok = err == nil
-	close(l.landed)
 }
 
 // close gives back what the spot holds open.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -132,5 +133,83 @@ func TestNoFlightsUnsynced(t *testing.T) {
 	one, two := stage(t, r, o), stage(t, r, o)
 	if one.put("a", regular(0o644, 1000), "hello").Ino == two.put("a", regular(0o644, 1000), "hello").Ino {
 		t.Error("an inode that only the other stage notes")
+	}
+}
+
+// processes opens a repository twice, each time with memory of its own as two processes have it, and makes a stage in both that meet in
+// a directory.
+func processes(t *testing.T, home, meet string) (one, two *layer) {
+	a, b := storetest.At(t, home+"/repo", store.Options{}), storetest.At(t, home+"/repo", store.Options{})
+	o := store.StageOptions{Meet: meet}
+	return stage(t, a, o), stage(t, b, o)
+}
+
+// TestFlightsOfProcesses: a process links the new files of another one, and those who are through leave no memory behind.
+func TestFlightsOfProcesses(t *testing.T) {
+	meet := testfs.Memory(t)
+	testfs.Each(t, func(t *testing.T, home string) {
+		for round := range 2 { // the second time the file is there
+			one, two := processes(t, home, meet+"/run")
+			for _, l := range []*layer{one, two} {
+				for i := range 300 {
+					l.put(fmt.Sprintf("%03d", i), regular(0o644, int64(i)), fmt.Sprint("file ", i, " of round ", round))
+				}
+				l.stream("large", regular(0o755, 1000), slices.Repeat([]byte{'0' + byte(round)}, 1<<20))
+			}
+			for i, f := range one.files {
+				if f.p.Ino != two.files[i].p.Ino {
+					t.Fatalf("%s: an inode for each", f.name)
+				}
+			}
+			if err := one.stage.Close(); err != nil {
+				t.Fatal(err)
+			}
+			two.publish("layer/"+fmt.Sprint(round), home+"/"+fmt.Sprint(round))
+			if err := two.stage.Close(); err != nil {
+				t.Fatal(err)
+			}
+			tables, err := os.ReadDir(meet + "/run")
+			if err != nil || len(tables) == 0 {
+				t.Fatalf("%d tables, %v", len(tables), err)
+			}
+			for _, f := range tables {
+				if st, err := f.Info(); err != nil || st.Size() != 0 {
+					t.Errorf("%s has %d bytes, %v", f.Name(), st.Size(), err)
+				}
+			}
+		}
+	})
+}
+
+// TestFlightsOfProcessesAtOnce: whatever two processes make of the same files in the same moment is sound.
+func TestFlightsOfProcessesAtOnce(t *testing.T) {
+	home := testfs.Mount(t, "ext4")
+	one, two := processes(t, home, testfs.Memory(t))
+	var g errgroup.Group
+	for i, l := range []*layer{one, two} {
+		g.Go(func() error {
+			for n := range 500 {
+				l.put(fmt.Sprintf("%03d", n), regular(0o644, int64(n)), fmt.Sprint("file ", n))
+			}
+			l.publish(fmt.Sprint("layer/", i), fmt.Sprint(home, "/", i))
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFlightsOnDisk: processes do not meet where each write would reach a disk, nor where there is no directory to meet in.
+func TestFlightsOnDisk(t *testing.T) {
+	home := testfs.Mount(t, "ext4")
+	for _, meet := range []string{home + "/run", "", "/proc/self/stat"} {
+		one, two := processes(t, home, meet)
+		if one.put("a", regular(0o644, 1000), meet).Ino == two.put("a", regular(0o644, 1000), meet).Ino {
+			t.Errorf("%q: one inode", meet)
+		}
+	}
+	if list, err := os.ReadDir(home + "/run"); err != nil || len(list) > 0 {
+		t.Errorf("%d files are left, %v", len(list), err)
 	}
 }

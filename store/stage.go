@@ -20,6 +20,7 @@ type StageOptions struct {
 	NoSync      bool      // publish without waiting for the disk
 	Ancestors   []*Inodes // inodes that must not be used: those of the trees below this one
 	Sources     []*Repo   // other repositories on this filesystem whose objects may be linked
+	Meet        string    // directory on a tmpfs in which stages of several processes tell each other what they write, "" for none
 }
 
 // A Stage is a directory in which one tree is made. PutFile and its kin may be called from several goroutines; Publish,
@@ -152,7 +153,7 @@ func (s *Stage) open() (err error) {
 	if s.lock, err = s.r.lockedDir(path); err != nil {
 		return err
 	}
-	s.r.flights.enter()
+	s.r.flights.enter(s.meet())
 	if err := s.r.disk.mkdir(s.r.fd(), path+"/"+stageObjects); err != nil {
 		return err
 	}
@@ -164,6 +165,15 @@ func (s *Stage) open() (err error) {
 		*f = os.NewFile(uintptr(fd), s.r.path+"/"+path+name)
 	}
 	return nil
+}
+
+// meet returns the path of the file in which stages of this repository meet, or "".
+func (s *Stage) meet() string {
+	var st unix.Stat_t
+	if s.o.Meet == "" || s.o.NoSync || unix.Fstat(s.r.fd(), &st) != nil {
+		return ""
+	}
+	return fmt.Sprintf("%s/pulls-%x-%x", s.o.Meet, st.Dev, st.Ino)
 }
 
 // Dir returns the stage's directory, where the caller makes its tree. It is open as long as the stage is.
@@ -198,7 +208,7 @@ func (s *Stage) leave() {
 		}
 	}
 	if s.lock >= 0 {
-		s.r.flights.leave(s)
+		s.r.flights.leave()
 		unix.Close(s.lock)
 		s.lock = -1
 	}

@@ -90,7 +90,7 @@ func (s *stored) blob(layer string) (f *os.File, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, diff.Close()) }()
-	if f, err = os.CreateTemp(s.RunRoot(), "blob-"); err != nil {
+	if f, err = os.CreateTemp(filepath.Dir(s.GraphRoot()), "blob-"); err != nil {
 		return nil, err
 	}
 	if err := os.Remove(f.Name()); err != nil {

@@ -15,7 +15,7 @@ import (
 
 // openDriver opens the job's driver on an empty graphroot.
 func (j *job) openDriver() (*applied, graphdriver.Options, error) {
-	options := graphdriver.Options{Root: filepath.Join(j.Dir, "root"), RunRoot: filepath.Join(j.Dir, "run")}
+	options := graphdriver.Options{Root: filepath.Join(j.Dir, "root"), RunRoot: filepath.Join(j.Run, "run")}
 	for _, dir := range []string{options.Root, options.RunRoot} {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return nil, options, err

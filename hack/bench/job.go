@@ -22,6 +22,7 @@ const jobVariable = "OSTREE_STORAGE_BENCH_JOB"
 type job struct {
 	Level, Driver string
 	Dir           string // of the filesystem
+	Run           string // on a tmpfs, as /run is
 	Device        string
 	Fixtures      string
 	Profile       string // file for a CPU profile, or ""

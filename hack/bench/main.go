@@ -205,7 +205,12 @@ func (s *settings) measure(set *fixtures.Set, kind, level, driver string, round 
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	j := job{Level: level, Driver: driver, Dir: f.Dir, Device: f.Device(), Fixtures: set.Root}
+	run, err := os.MkdirTemp("/dev/shm", "ostree-bench-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(run)) }()
+	j := job{Level: level, Driver: driver, Dir: f.Dir, Run: run, Device: f.Device(), Fixtures: set.Root}
 	switch level {
 	case "upstream":
 		j.Level = "storage"

@@ -40,7 +40,7 @@ func (j *job) scale(m *meter, set *fixtures.Set, many int) error {
 	var crowds []*crowd
 	for _, n := range []int{fewImages, many} {
 		c := &crowd{name: fmt.Sprintf("beside %d images", n), dir: filepath.Join(j.Dir, fmt.Sprint(n)), images: n, times: map[string][]float64{}}
-		c.options = graphdriver.Options{Root: filepath.Join(c.dir, "root"), RunRoot: filepath.Join(c.dir, "run")}
+		c.options = graphdriver.Options{Root: filepath.Join(c.dir, "root"), RunRoot: filepath.Join(j.Run, fmt.Sprint(n))}
 		c.home = filepath.Join(c.options.Root, j.Driver)
 		began := time.Now()
 		if err := c.fill(); err != nil {

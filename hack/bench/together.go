@@ -66,7 +66,7 @@ func (j *job) open(name string) (*stored, error) {
 		return nil, err
 	}
 	s, err := storage.GetStore(types.StoreOptions{
-		GraphRoot: filepath.Join(dir, "root"), RunRoot: filepath.Join(dir, "run"), GraphDriverName: j.Driver,
+		GraphRoot: filepath.Join(dir, "root"), RunRoot: filepath.Join(j.Run, name), GraphDriverName: j.Driver,
 	})
 	return &stored{s}, err
 }
