@@ -33,7 +33,10 @@ func smallTar(t *testing.T, i int) []byte {
 	return b.Bytes()
 }
 
-// TestDeepChain mounts more layers than overlayfs takes.
+// noSegments is more layers than any chain has.
+const noSegments = 1 << 20
+
+// TestDeepChain mounts more layers than overlayfs takes, which were pulled before there were segments.
 func TestDeepChain(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it makes 520 layers")
@@ -41,6 +44,8 @@ func TestDeepChain(t *testing.T) {
 	const depth = 520
 	dir := filepath.Join(testfs.Mount(t, "ext4"), strings.Repeat("long", 50))
 	must(t, os.Mkdir(dir, 0o700))
+	restore := driver.SetSegment(noSegments)
+	defer restore()
 	d := open(t, dir, "sync=none")
 	parent := ""
 	for i := range depth {
@@ -60,6 +65,9 @@ func TestDeepChain(t *testing.T) {
 		}
 	}
 	must(t, d.Put(most))
+	must(t, d.Cleanup())
+	restore()
+	d = open(t, dir, "sync=none")
 	for _, id := range []string{"a", "b"} {
 		must(t, d.CreateReadWrite(id, parent, nil))
 		root, err := d.Get(id, driver.MountOptions{})
@@ -72,13 +80,13 @@ func TestDeepChain(t *testing.T) {
 		must(t, os.WriteFile(filepath.Join(root, "d", fmt.Sprint(depth-1)), []byte("changed"), 0o600))
 		must(t, d.Put(id))
 	}
-	// What the checkout shows are the inodes of the layers.
+	// What the segments show are the inodes of the layers.
 	var in, out syscall.Stat_t
-	name := filepath.Join("d", fmt.Sprint(depth-1))
-	must(t, syscall.Lstat(filepath.Join(home(dir), "layers", parent, "tree", name), &in))
-	must(t, syscall.Lstat(filepath.Join(home(dir), "layers", parent, "flat", name), &out))
+	top, name := fmt.Sprintf("l%d", 4*128-1), filepath.Join("d", fmt.Sprint(4*128-1))
+	must(t, syscall.Lstat(filepath.Join(home(dir), "layers", top, "tree", name), &in))
+	must(t, syscall.Lstat(filepath.Join(home(dir), "layers", top, "segment", "tree", name), &out))
 	if in.Ino != out.Ino {
-		t.Error("the flat checkout is a copy")
+		t.Error("the segment is a copy")
 	}
 	checkStore(t, dir)
 	for _, id := range []string{"a", "b", parent} {

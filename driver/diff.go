@@ -40,7 +40,7 @@ func (d *Driver) compare(id, parent string) (comparison, bool, error) {
 	if err != nil {
 		return comparison{}, false, err
 	}
-	if isMapped(l) {
+	if l.Mapped() {
 		// What UpdateLayerIDMap copied is what is below with other owners, and no change of the layer's own.
 		last := len(own) - 1
 		own, below = own[:last], append(own[last:], below...)
@@ -121,7 +121,7 @@ func (d *Driver) chains(id, parent string) (newChain, oldChain []*layers.Layer, 
 			return nil, nil, err
 		}
 	}
-	if slices.ContainsFunc(newChain, isMapped) || slices.ContainsFunc(oldChain, isMapped) {
+	if slices.ContainsFunc(newChain, (*layers.Layer).Mapped) || slices.ContainsFunc(oldChain, (*layers.Layer).Mapped) {
 		return nil, nil, fmt.Errorf("owners were changed in a copy: %w", layers.ErrUnsupported)
 	}
 	return newChain, oldChain, nil

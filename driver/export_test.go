@@ -7,6 +7,13 @@ func SetLink(f func(old, name string) error) (restore func()) {
 	return func() { link = old }
 }
 
+// SetSegment sets how many layers are made one tree, and returns what restores it.
+func SetSegment(n int) (restore func()) {
+	old := segment
+	segment = n
+	return func() { segment = old }
+}
+
 // MountTable is mountTable for tests, with a kernel of their own.
 type MountTable struct{ t *mountTable }
 

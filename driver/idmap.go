@@ -76,7 +76,7 @@ func (d *Driver) UpdateLayerIDMap(id string, from, to Mappings, _ string) error 
 	if err := d.checkEmpty(l); err != nil {
 		return fmt.Errorf("change the owners of layer %q: %w", id, err)
 	}
-	if isMapped(l.Layer) {
+	if l.Mapped() {
 		return fmt.Errorf("change the owners of layer %q: that was done before: %w", id, layers.ErrExists)
 	}
 	cost, err := d.copyMapped(l, from, to)
@@ -86,13 +86,13 @@ func (d *Driver) UpdateLayerIDMap(id string, from, to Mappings, _ string) error 
 	if err != nil {
 		return fmt.Errorf("change the owners of layer %q: %w", id, err)
 	}
-	if err := os.Rename(l.DiffDir(), mappedDir(l.Layer)); err != nil {
+	if err := os.Rename(l.DiffDir(), l.MappedDir()); err != nil {
 		return err
 	}
 	if err := os.Mkdir(l.DiffDir(), 0o700); err != nil {
 		return err
 	}
-	if err := copyRoot(mappedDir(l.Layer), l.DiffDir()); err != nil {
+	if err := copyRoot(l.MappedDir(), l.DiffDir()); err != nil {
 		return err
 	}
 	// The work directory may know the old upper directory by its handle.

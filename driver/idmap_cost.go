@@ -16,7 +16,9 @@ type mappedCost struct {
 	Reflink bool  `json:"reflink"` // the blocks are shared with the files that were copied
 }
 
-func mappedCostPath(l *layers.Layer) string { return mappedDir(l) + ".cost" }
+const mappedCostName = "mapped.cost"
+
+func mappedCostPath(l *layers.Layer) string { return filepath.Join(l.Dir(), mappedCostName) }
 
 func (c mappedCost) write(l *layers.Layer) error {
 	b, err := json.Marshal(c)
@@ -37,7 +39,7 @@ func (d *Driver) mappedStatus() string {
 		}
 		for _, id := range ids {
 			// Nearly all layers have none.
-			b, err := os.ReadFile(filepath.Join(c.Home(), "layers", id, mappedName+".cost"))
+			b, err := os.ReadFile(filepath.Join(c.Home(), "layers", id, mappedCostName))
 			var one mappedCost
 			if err != nil || json.Unmarshal(b, &one) != nil {
 				continue

@@ -23,13 +23,6 @@ func (d *Driver) chain(id string) ([]*layers.Layer, error) {
 	return chain, err
 }
 
-// mappedDir returns the directory that holds what is below a layer with other owners, if UpdateLayerIDMap made one.
-func mappedDir(l *layers.Layer) string { return filepath.Join(l.Dir(), mappedName) }
-
-const mappedName = "mapped"
-
-func isMapped(l *layers.Layer) bool { return isDir(mappedDir(l)) }
-
 // ownDirs returns the directories of a layer, nearest first: what was written through a mount, what came from a tar, and what
 // UpdateLayerIDMap copied from below.
 func ownDirs(l *layers.Layer) ([]string, error) {
@@ -37,8 +30,8 @@ func ownDirs(l *layers.Layer) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if isMapped(l) {
-		dirs = append(dirs, mappedDir(l))
+	if l.Mapped() {
+		dirs = append(dirs, l.MappedDir())
 	}
 	return dirs, nil
 }
@@ -54,11 +47,6 @@ func lowerDirs(chain []*layers.Layer) ([]string, error) {
 		dirs = append(dirs, own...)
 	}
 	return dirs, nil
-}
-
-func isDir(path string) bool {
-	var st unix.Stat_t
-	return unix.Lstat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
 // runDir returns a directory under the runroot that is a layer's mount point if the layer is not of our main store. Others
@@ -134,23 +122,27 @@ func forgetVolatile(work string) error {
 
 // spec says how to mount a layer, all but where and with what options of the caller. With unmapped, maps say who root is and no more.
 func (d *Driver) spec(l found, maps Mappings, unmapped, readOnly bool) (*overlay.Mount, error) {
-	chain, err := d.chain(l.ID)
-	if err != nil {
-		return nil, err
-	}
-	m := &overlay.Mount{ReadOnly: readOnly, UserXattr: d.userXattr(), Empty: d.emptyDir()}
-	// A chain whose owners UpdateLayerIDMap changed has the container's already, whatever the mounts could do by now.
-	if !unmapped && len(maps.UIDs) > 0 && len(maps.GIDs) > 0 && !slices.ContainsFunc(chain, isMapped) && d.SupportsShifting(maps) {
-		if m.IDMap, err = idMapOf(maps); err != nil {
-			return nil, err
-		}
-	}
 	own, err := ownDirs(l.Layer)
 	if err != nil {
 		return nil, err
 	}
 	written := own[0] == l.DiffDir()
 	room := overlay.MaxLowers - len(own)
+	if written && !readOnly {
+		room++
+	}
+	below, mapped, err := d.below(l.Layer, room)
+	if err != nil {
+		return nil, err
+	}
+	m := &overlay.Mount{ReadOnly: readOnly, UserXattr: d.userXattr(), Empty: d.emptyDir()}
+	// A chain whose owners UpdateLayerIDMap changed has the container's already, whatever the mounts could do by now.
+	mapped = mapped || l.Mapped()
+	if !unmapped && len(maps.UIDs) > 0 && len(maps.GIDs) > 0 && !mapped && d.SupportsShifting(maps) {
+		if m.IDMap, err = idMapOf(maps); err != nil {
+			return nil, err
+		}
+	}
 	switch {
 	case !readOnly:
 		if err := prepareUpper(l.Layer, written, maps); err != nil {
@@ -159,15 +151,10 @@ func (d *Driver) spec(l found, maps Mappings, unmapped, readOnly bool) (*overlay
 		m.Upper, m.Work = l.DiffDir(), l.WorkDir()
 		if written {
 			own = own[1:]
-			room++
 		}
 	case written && m.IDMap != nil:
 		// What was written through a mount has its final owners; the id map is for what lies below.
 		m.Upper, own = own[0], own[1:]
-	}
-	below, err := d.fit(chain[1:], room)
-	if err != nil {
-		return nil, err
 	}
 	m.Lowers = append(own, below...)
 	return m, nil

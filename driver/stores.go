@@ -30,6 +30,9 @@ type additionalStore struct {
 	hidden  error           // why it is not offered
 }
 
+// segment is how many layers are made one tree, 0 for as many as it should be; tests change it.
+var segment int
+
 func imageStoreHome(imageStore string) string {
 	if imageStore == "" {
 		return ""
@@ -108,6 +111,7 @@ func (d *Driver) openOwn(home string, sources []*layers.Source) (*layers.Catalog
 		UserXattr:   d.userXattr(),
 		Sources:     sources,
 		Meet:        d.runHome,
+		Segment:     segment,
 	}
 	label, err := d.storeLabel(home)
 	if err != nil {
@@ -160,7 +164,7 @@ func openReadOnly(path string) (*layers.Catalog, error) {
 	if err := readableStore(path); err != nil {
 		return nil, err
 	}
-	return layers.OpenCatalog(filepath.Join(path, Name), layers.Options{ReadOnly: true})
+	return layers.OpenCatalog(filepath.Join(path, Name), layers.Options{ReadOnly: true, Segment: segment})
 }
 
 // same reports whether two paths are one directory.

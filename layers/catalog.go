@@ -24,6 +24,7 @@ type Options struct {
 	ReadOnly    bool      // open an existing home and write nothing
 	Sources     []*Source // repositories on the same filesystem whose objects may be linked
 	Meet        string    // directory on a tmpfs in which processes that pull at once tell each other what they write, "" for none
+	Segment     int       // how many layers of a chain are made one tree for mounts, 0 for as many as it should be
 }
 
 // A Catalog is the set of container layers in one home directory: which exist, each one's ancestors, and the commit that holds its
@@ -228,5 +229,29 @@ func (c *Catalog) load(id string, ancestors bool) (*Layer, error) {
 		return nil, fmt.Errorf("read the record of layer %s: %w", id, err)
 	}
 	l.catalog = c
+	if ancestors && l.brief {
+		return l, c.completeAncestors(l)
+	}
 	return l, nil
+}
+
+// completeAncestors fills in what a record leaves to that of the parent. Where that is gone the parent alone is known, as is that it is gone
+// to whoever looks for it.
+func (c *Catalog) completeAncestors(l *Layer) error {
+	for at, parent := 1, l.Parent; at < len(l.Ancestors); {
+		p, err := readRecord(int(c.layers.Fd()), parent, true)
+		if err != nil {
+			l.Ancestors = l.Ancestors[:at]
+			return nil
+		}
+		if len(p.Ancestors) != len(l.Ancestors)-at {
+			return fmt.Errorf("read the record of layer %s: %w: %s has not the ancestors that it should have", l.ID, errRecord, parent)
+		}
+		copy(l.Ancestors[at:], p.Ancestors)
+		if !p.brief {
+			return nil
+		}
+		at, parent = at+1, p.Parent
+	}
+	return nil
 }

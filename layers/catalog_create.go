@@ -50,6 +50,7 @@ func (c *Catalog) create(id, parent string, o CreateOptions) (*Layer, error) {
 			return nil, err
 		}
 		l.Ancestors = append([]string{p.ID}, p.Ancestors...)
+		l.brief = p.catalog == c
 		if root, err = p.rootMeta(); err != nil {
 			return nil, err
 		}

@@ -131,10 +131,7 @@ func (c *checkout) write(e *Entry) error {
 	dir, name := c.dirs[len(c.dirs)-1].fd, path.Base(e.Path)
 	switch {
 	case e.Whiteout:
-		if err := unix.Mknodat(dir, name, unix.S_IFCHR, 0); err != nil {
-			return err
-		}
-		return setLabel(dir, name, c.repo.Label())
+		return makeWhiteout(dir, name, c.repo.Label())
 	case e.IsDir():
 		if err := unix.Mkdirat(dir, name, 0o700); err != nil {
 			return err

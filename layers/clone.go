@@ -100,7 +100,22 @@ func (c *Catalog) clone(ctx context.Context, from *Layer, o CloneOptions) (err e
 	if err := c.place(l, stage); err != nil {
 		return errors.Join(err, stage.Close())
 	}
+	if err := c.cloneSegments(ctx, stage, chain[1:]); err != nil {
+		return errors.Join(err, stage.Close())
+	}
 	return stage.Close()
+}
+
+// cloneSegments makes the segments below a new layer. Those of the other catalog have its inodes.
+func (c *Catalog) cloneSegments(ctx context.Context, stage *store.Stage, chain []*Layer) error {
+	drafts, _ := c.draftSegments(ctx, stage, chain, false) // what cannot be made is left out, as by Stage
+	if len(drafts) == 0 {
+		return nil
+	}
+	if err := c.repo.Sync(); err != nil {
+		return err
+	}
+	return placeSegments(drafts)
 }
 
 // A cloner makes one layer.

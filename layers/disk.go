@@ -51,6 +51,14 @@ func setLabel(dir int, name, label string) error {
 	return setXattrAt(dir, name, labelXattr, append([]byte(label), 0))
 }
 
+// makeWhiteout makes what hides a name from the layers below.
+func makeWhiteout(dir int, name, label string) error {
+	if err := unix.Mknodat(dir, name, unix.S_IFCHR, 0); err != nil {
+		return err
+	}
+	return setLabel(dir, name, label)
+}
+
 // setXattrAt sets an attribute of a name, not followed. Only the last component is a name that an image chose.
 func setXattrAt(dir int, name, attr string, value []byte) error {
 	path := "/proc/self/fd/" + strconv.Itoa(dir) + "/" + name

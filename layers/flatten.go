@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
+	"strconv"
 
 	"github.com/ostree-storage/ostree-storage/store"
+	"github.com/ostree-storage/ostree-storage/store/object"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,6 +23,9 @@ type Form interface {
 type Flat struct {
 	Copy   bool    // copy every inode, by reflink where the filesystem can: for a place where links are not wanted or not possible
 	Labels *Labels // SELinux labels of the root's own, if not nil
+
+	spare string // a directory for further names of inodes of their own, some of whose names are hidden: their link count is exact
+	twice bool   // make nothing but the directories that have to be there twice
 }
 
 // Flatten is Merge and Flat.Materialise.
@@ -40,7 +46,7 @@ func (form Flat) Materialise(ctx context.Context, m *Merged, dst string) error {
 	if err != nil {
 		return &os.PathError{Op: "open", Path: dst, Err: err}
 	}
-	f := &flattener{m: m, ctx: ctx, copy: form.Copy, labels: form.Labels, made: make(map[inodeID]nodeID)}
+	f := &flattener{m: m, ctx: ctx, copy: form.Copy, labels: form.Labels, spare: form.spare, twice: form.twice, made: make(map[inodeID]nodeID)}
 	f.to = newTreeDirs(m.tree, root)
 	defer f.close()
 	if err := f.openLayers(); err != nil {
@@ -66,6 +72,9 @@ type flattener struct {
 	lists []*store.Inodes // of the chain's layers
 	roots []int           // their tree/
 	made  map[inodeID]nodeID
+	spare string
+	extra int // names in spare
+	twice bool
 
 	labels *Labels
 	own    map[*Catalog]*labelling
@@ -103,7 +112,7 @@ func (f *flattener) dir(id nodeID) error {
 	}
 	t := f.m.tree
 	err := t.children(id, func(c nodeID) error {
-		if t.node(c).kind != kindDir {
+		if t.node(c).kind != kindDir || f.leftOut(c) {
 			return nil
 		}
 		return f.dir(c)
@@ -118,7 +127,11 @@ func (f *flattener) dir(id nodeID) error {
 	defer d.release()
 	i := t.inodeOf(id)
 	m := t.metas.get(i.meta)
-	xattrs, _ := diskXattrs(m, overlayPrefix(f.m.chain[0].catalog.o.UserXattr))
+	prefix := overlayPrefix(f.m.chain[0].catalog.o.UserXattr)
+	xattrs, _ := diskXattrs(m, prefix)
+	if t.node(id).flags&nodeOpaque != 0 && !f.twice {
+		xattrs = append(slices.Clip(xattrs), object.Xattr{Name: prefix + "opaque", Value: []byte("y")})
+	}
 	label := f.label()
 	if own := f.ownLabel(id, m.mode); own != "" {
 		label = own
@@ -146,10 +159,16 @@ func (f *flattener) names(id nodeID) error {
 		}
 	}()
 	return t.children(id, func(c nodeID) error {
+		if f.leftOut(c) {
+			return nil
+		}
 		var err error
-		if t.node(c).kind == kindDir {
+		switch t.node(c).kind {
+		case kindDir:
 			err = unix.Mkdirat(d.fd, t.name(c), 0o700)
-		} else {
+		case kindWhiteout:
+			err = makeWhiteout(d.fd, t.name(c), f.label())
+		default:
 			err = f.file(d.fd, c, from)
 		}
 		if err != nil {
@@ -158,6 +177,8 @@ func (f *flattener) names(id nodeID) error {
 		return nil
 	})
 }
+
+func (f *flattener) leftOut(id nodeID) bool { return f.twice && f.m.tree.node(id).flags&nodeTwice == 0 }
 
 func (f *flattener) label() string { return f.m.chain[0].catalog.repo.Label() }
 
@@ -223,5 +244,14 @@ func (f *flattener) first(dir int, id nodeID, from, layer int) error {
 			return err
 		}
 	}
-	return copyInode(dir, name, from, &st, label)
+	if err := copyInode(dir, name, from, &st, label); err != nil || f.spare == "" {
+		return err
+	}
+	for n := uint64(f.m.tree.inodeOf(id).names); n < uint64(st.Nlink) && !f.lists[layer].Contains(st.Ino); n++ {
+		f.extra++
+		if err := unix.Linkat(dir, name, unix.AT_FDCWD, f.spare+"/"+strconv.Itoa(f.extra), 0); err != nil {
+			return err
+		}
+	}
+	return nil
 }

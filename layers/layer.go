@@ -22,6 +22,7 @@ type Layer struct {
 	ReadWrite bool
 
 	catalog *Catalog
+	brief   bool // the record leaves the ancestors to that of the parent
 }
 
 // Catalog returns the catalog that has the layer.
@@ -42,6 +43,9 @@ func (l *Layer) WorkDir() string { return l.Dir() + "/" + workName }
 // MergedDir is where the layer is mounted.
 func (l *Layer) MergedDir() string { return l.Dir() + "/" + mergedName }
 
+// MappedDir holds what is below a layer with other owners, if there is a copy with other owners.
+func (l *Layer) MappedDir() string { return l.Dir() + "/" + mappedName }
+
 func (l *Layer) inodesPath() string { return l.Dir() + "/" + inodesName }
 
 // Applied reports whether the layer has a commit, and so TreeDir.
@@ -52,23 +56,36 @@ func (l *Layer) Loose() (bool, error) {
 	if !l.Applied() {
 		return true, nil
 	}
+	return holdsNames(unix.AT_FDCWD, l.DiffDir())
+}
+
+// holdsNames reports whether there is a directory with something in it.
+func holdsNames(dir int, path string) (bool, error) {
 	fd, err := retryEINTR(func() (int, error) {
-		return unix.Open(l.DiffDir(), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		return unix.Openat(dir, path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	})
 	if err == unix.ENOENT {
 		return false, nil
 	}
 	if err != nil {
-		return false, &os.PathError{Op: "open", Path: l.DiffDir(), Err: err}
+		return false, &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	defer unix.Close(fd)
 	var b [1024]byte // more than "." and ".." take, and room for the longest name
 	n, err := retryEINTR(func() (int, error) { return unix.ReadDirent(fd, b[:]) })
 	if err != nil {
-		return false, &os.PathError{Op: "read", Path: l.DiffDir(), Err: err}
+		return false, &os.PathError{Op: "read", Path: path, Err: err}
 	}
 	_, _, names := unix.ParseDirent(b[:n], -1, nil)
 	return len(names) > 0, nil
+}
+
+// Mapped reports whether MappedDir is there.
+func (l *Layer) Mapped() bool { return exists(l.MappedDir()) }
+
+func exists(path string) bool {
+	var st unix.Stat_t
+	return unix.Lstat(path, &st) == nil
 }
 
 // Lowers lists the directories that the layer shows to layers above it, nearest first: DiffDir if Loose, TreeDir if Applied.

@@ -17,12 +17,19 @@ var errLoose = errors.New("layer was written through a mount")
 type Merged struct {
 	chain []*Layer // nearest first
 	tree  *layerTree
+	marks bool // whiteouts and opaque directories are kept, for what lies below the chain
+	twice bool // some directories have to be there twice
 	sum   object.Checksum
 }
 
 // Merge merges a chain, nearest first. Every layer must be applied, and nothing written to it through a mount.
 func Merge(ctx context.Context, chain []*Layer) (*Merged, error) {
-	m := &Merged{chain: chain, tree: newLayerTree(meta{mode: unix.S_IFDIR | defaultRootMode}, nil)}
+	return (&Merged{tree: newLayerTree(meta{mode: unix.S_IFDIR | defaultRootMode}, nil)}).merge(ctx, chain)
+}
+
+// merge lays a chain over a tree that has its root alone.
+func (m *Merged) merge(ctx context.Context, chain []*Layer) (*Merged, error) {
+	m.chain = chain
 	for i := len(chain) - 1; i >= 0; i-- {
 		l := chain[i]
 		loose, err := l.Loose()
@@ -61,15 +68,21 @@ func (g *merger) entry(e *Entry) error {
 	}
 	name := path.Base(e.Path)
 	old := t.child(parent, name)
-	if old != noNode && !(e.IsDir() && t.node(old).kind == kindDir) {
+	hidden := old != noNode && !(e.IsDir() && t.node(old).kind == kindDir)
+	if hidden {
 		t.dropAll(old)
 		old = noNode
 	}
 	switch {
-	case e.Whiteout, e.Mode&unix.S_IFMT == unix.S_IFCHR && e.Major == 0 && e.Minor == 0:
-		return nil // overlayfs takes the device for a whiteout as well
+	case e.Whiteout, e.Mode&unix.S_IFMT == unix.S_IFCHR && e.Major == 0 && e.Minor == 0: // overlayfs takes the device for a whiteout as well
+		if g.m.marks {
+			t.add(parent, name, kindWhiteout)
+		}
 	case e.IsDir():
 		g.directory(parent, name, old, e)
+		if g.m.marks {
+			g.mark(old, hidden || e.Opaque)
+		}
 	case e.First != e.Index:
 		return g.link(parent, name, e)
 	default:
@@ -115,6 +128,17 @@ func (g *merger) directory(parent nodeID, name string, old nodeID, e *Entry) {
 	}
 	g.set(old, e)
 	g.dir, g.at = e.Path, old
+}
+
+// mark notes of a directory that the layer has whether it hides what is below it, and whether the chain has it in several layers.
+func (g *merger) mark(old nodeID, hides bool) {
+	n := g.m.tree.node(g.at)
+	switch {
+	case hides:
+		n.flags = nodeOpaque
+	case old != noNode:
+		n.flags |= nodeMerged
+	}
 }
 
 func (g *merger) link(parent nodeID, name string, e *Entry) error {

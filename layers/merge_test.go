@@ -16,11 +16,17 @@ import (
 // mountTrees mounts the trees of a chain, nearest first, as an overlay.
 func mountTrees(t testing.TB, chain []*layers.Layer) string {
 	t.Helper()
-	dir := t.TempDir()
 	var lowers []string
 	for _, l := range chain {
 		lowers = append(lowers, l.TreeDir())
 	}
+	return mountDirs(t, lowers)
+}
+
+// mountDirs mounts directories as an overlay.
+func mountDirs(t testing.TB, lowers []string) string {
+	t.Helper()
+	dir := t.TempDir()
 	if len(lowers) == 1 {
 		lowers = append(lowers, t.TempDir())
 	}

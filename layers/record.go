@@ -22,24 +22,26 @@ const (
 	diffName    = "diff"
 	workName    = "work"
 	mergedName  = "merged"
+	mappedName  = "mapped"
 	inodesName  = "inodes"
 )
 
 // A recordLine is the first line of a record. The ids of the ancestors follow, one a line, nearest first, so that whoever needs
-// only the layer itself can stop reading.
+// only the layer itself can stop reading. Where the parent is in the same home the layer of a container has none: its parent's record has them.
 type recordLine struct {
 	Parent    string `json:"parent,omitempty"`
 	Commit    string `json:"commit,omitempty"`
 	Size      int64  `json:"size"`
 	Entries   int64  `json:"entries,omitempty"`
 	ReadWrite bool   `json:"readwrite,omitempty"`
-	Depth     int    `json:"depth"` // number of ancestors
+	Depth     int    `json:"depth"`           // number of ancestors
+	Brief     bool   `json:"brief,omitempty"` // they are not listed
 }
 
 var errRecord = errors.New("record is damaged")
 
 func encodeRecord(l *Layer) ([]byte, error) {
-	line := recordLine{Parent: l.Parent, Size: l.Size, Entries: l.Entries, ReadWrite: l.ReadWrite, Depth: len(l.Ancestors)}
+	line := recordLine{Parent: l.Parent, Size: l.Size, Entries: l.Entries, ReadWrite: l.ReadWrite, Depth: len(l.Ancestors), Brief: l.brief}
 	if l.Applied() {
 		line.Commit = l.Commit.String()
 	}
@@ -48,6 +50,9 @@ func encodeRecord(l *Layer) ([]byte, error) {
 		return nil, err
 	}
 	b = append(b, '\n')
+	if l.brief {
+		return b, nil
+	}
 	for _, a := range l.Ancestors {
 		b = append(append(b, a...), '\n')
 	}
@@ -70,7 +75,15 @@ func decodeRecord(id string, b []byte, ancestors bool) (*Layer, error) {
 			return nil, fmt.Errorf("%w: %w", errRecord, err)
 		}
 	}
+	if l.brief = line.Brief; l.brief && (line.Depth < 1 || line.Depth > maxBrief || line.Parent == "" || len(rest) > 0) {
+		return nil, fmt.Errorf("%w: no ancestors to leave out", errRecord)
+	}
 	if !ancestors {
+		return l, nil
+	}
+	if l.brief {
+		l.Ancestors = make([]string, line.Depth)
+		l.Ancestors[0] = line.Parent
 		return l, nil
 	}
 	if line.Depth > 0 {
@@ -81,6 +94,9 @@ func decodeRecord(id string, b []byte, ancestors bool) (*Layer, error) {
 	}
 	return l, nil
 }
+
+// maxBrief is more ancestors than any chain has.
+const maxBrief = 1 << 20
 
 // firstLine is more than the first line of a record can be long.
 const firstLine = 1 << 10
@@ -136,6 +152,7 @@ func readAll(fd int) ([]byte, error) {
 // writeRecord replaces the record of a layer at once. That of a layer with content is a file, which the sync that follows makes
 // durable; nothing waits for the disk while a container is made, and so its record is one that cannot be torn.
 func writeRecord(dir string, l *Layer) error {
+	l.brief = l.brief && !l.Applied()
 	b, err := encodeRecord(l)
 	if err != nil {
 		return err

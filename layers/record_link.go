@@ -43,6 +43,9 @@ func writeLinks(path string, b []byte) error {
 
 // removeLinks removes what is left of a record of symlinks that had not more than size bytes, when a file has taken its place.
 func removeLinks(path string, size int) error {
+	if size <= linkPiece || !exists(pieceName(path, 1)) { // the others go before that
+		return nil
+	}
 	for n := size / linkPiece; n > 0; n-- {
 		name := pieceName(path, n)
 		if err := unix.Unlink(name); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -66,6 +66,9 @@ func (c *Catalog) Repair(ctx context.Context, id string, o RepairOptions) ([]Men
 	if trees {
 		more, err := c.mendTree(ctx, id, o)
 		done = append(done, more...)
+		if len(more) > 0 && !o.DryRun {
+			err = errors.Join(err, c.forgetSegments(id))
+		}
 		if err != nil {
 			return done, fmt.Errorf("repair layer %s: %w", id, err)
 		}
@@ -224,9 +227,7 @@ func (m *treeMender) mend(dir int, e *Entry) error {
 	var err error
 	switch {
 	case e.Whiteout:
-		if err = unix.Mknodat(dir, mendName, unix.S_IFCHR, 0); err == nil {
-			err = setLabel(dir, mendName, m.c.repo.Label())
-		}
+		err = makeWhiteout(dir, mendName, m.c.repo.Label())
 	case e.First != e.Index:
 		err = m.c.link(dir, mendName, e)
 	default:

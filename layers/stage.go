@@ -38,6 +38,7 @@ type Staged struct {
 	size      int64
 	ancestors []string
 	finisher  *finisher
+	segments  []segmentDraft // of ancestors that have none yet
 }
 
 // Size is the sum of the sizes of all files and symlinks, hardlinks once: what the overlay driver reports for the layer.
@@ -89,11 +90,13 @@ func (c *Catalog) Stage(ctx context.Context, tar io.Reader, o StageOptions) (*St
 	if err != nil {
 		return nil, fmt.Errorf("make a stage: %w", err)
 	}
+	// Before the layer is published: the sync there makes them durable. They only spare mounts time, so that what cannot be made is left out.
+	segments, _ := c.draftSegments(ctx, stage, o.Chain, false)
 	s, err := c.fill(ctx, stage, tar, o)
 	if err != nil {
 		return nil, errors.Join(err, stage.Close())
 	}
-	s.catalog, s.stage = c, stage
+	s.catalog, s.stage, s.segments = c, stage, segments
 	for _, l := range o.Chain {
 		s.ancestors = append(s.ancestors, l.ID)
 	}
@@ -202,6 +205,9 @@ func (c *Catalog) Commit(id string, s *Staged) error {
 	}
 	l.Commit, l.Size, l.Entries = s.commit, s.size, s.entries
 	if err := c.place(l, s.stage); err != nil {
+		return fmt.Errorf("commit layer %s: %w", id, err)
+	}
+	if err := placeSegments(s.segments); err != nil {
 		return fmt.Errorf("commit layer %s: %w", id, err)
 	}
 	if err := c.repo.Sync(); err != nil {

@@ -50,6 +50,8 @@ const (
 	nodeOpaque  uint8 = 1 << iota // a directory that hides what is below
 	nodeImplied                   // a directory that the tar did not list
 	nodeMade                      // the name exists on disk, or a worker has it in hand
+	nodeMerged                    // of a merged tree: a directory that several layers have
+	nodeTwice                     // and that is to be there twice
 )
 
 // A node is a name in a directory.
