@@ -26,9 +26,15 @@ func golden(t *testing.T, name string, log []string) {
 		}
 		return path
 	}
+	// Objects, a directory that is removed, and lanes come one after the other, though.
+	kind := func(path string) string {
+		path = strings.TrimPrefix(strings.TrimPrefix(path, "repo/"), "extensions/ostree-storage/")
+		kind, _, _ := strings.Cut(path, "/")
+		return kind
+	}
 	for i := 0; i < len(log); i++ {
 		j := i
-		for j < len(log) && removed(log[j]) != "" {
+		for j < len(log) && removed(log[j]) != "" && kind(removed(log[j])) == kind(removed(log[i])) {
 			j++
 		}
 		slices.SortStableFunc(log[i:j], func(a, b string) int { return strings.Compare(removed(b), removed(a)) })

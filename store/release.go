@@ -23,6 +23,14 @@ type Freed struct {
 	Bytes   int64 // blocks of inodes that had no other name
 }
 
+// add counts what else was given back. Nobody may want to know: f is nil then.
+func (f *Freed) add(o Freed) {
+	if f != nil {
+		f.Objects += o.Objects
+		f.Bytes += o.Bytes
+	}
+}
+
 // Release deletes the objects that the given commits reach and that no ref reaches any more. Commits that are not there
 // are no error. If the process dies meanwhile, Recover goes on.
 func (r *Repo) Release(ctx context.Context, commits ...object.Checksum) (Freed, error) {
@@ -39,10 +47,11 @@ func (r *Repo) Release(ctx context.Context, commits ...object.Checksum) (Freed, 
 			return Freed{}, fmt.Errorf("release %s: %w", c, err)
 		}
 	}
+	t.freed = new(Freed)
 	if err := t.remove(ctx); err != nil {
-		return t.freed, fmt.Errorf("release: %w", err)
+		return *t.freed, fmt.Errorf("release: %w", err)
 	}
-	return t.freed, nil
+	return *t.freed, nil
 }
 
 // release deletes the commits' objects. What says which these are stays until the last of them is gone: the commit itself
@@ -170,7 +179,8 @@ func (r *root) sweep(ctx context.Context, m *marker, aside string, freed *Freed)
 }
 
 // deletionOrder lists the candidates that are left: commits first, since a commit whose trees are gone stops the prune
-// and fsck of libostree for the whole repository; dirtrees last, each after those that it names.
+// and fsck of libostree for the whole repository; dirtrees last, each after those that it names. Files stay in the order of
+// the trees, in which their inodes lie together.
 func (m *marker) deletionOrder() []object.Name {
 	var commits, files, trees []object.Name
 	for _, n := range m.order {
@@ -184,7 +194,6 @@ func (m *marker) deletionOrder() []object.Name {
 			files = append(files, n)
 		}
 	}
-	slices.SortFunc(files, object.Name.Compare) // one directory after the other
 	slices.Reverse(trees)
 	return slices.Concat(commits, files, trees)
 }
@@ -221,19 +230,22 @@ func inOrder(n object.Name) bool { return n.Type == object.TypeDirTree || n.Type
 // sweepChunk is how many objects are deleted between two looks at the clock.
 const sweepChunk = 256
 
-// sweepSome deletes objects that need no order among them, as several goroutines that each take a part of the directories.
+// sweepSome deletes objects that need no order among them, as several goroutines that each take a part.
 func (r *root) sweepSome(m *marker, names []object.Name, aside string, freed *Freed) error {
-	var parts [removers]Freed
+	var parts [removers]*Freed
 	var g errgroup.Group
 	size := (len(names) + removers - 1) / removers
 	for i := range parts {
+		if freed != nil {
+			parts[i] = new(Freed)
+		}
 		part := names[min(i*size, len(names)):min((i+1)*size, len(names))]
 		g.Go(func() error {
 			for _, n := range part {
 				if !m.garbage(n) {
 					continue
 				}
-				if err := r.deleteObject(n, aside, &parts[i]); err != nil {
+				if err := r.deleteObject(n, aside, parts[i]); err != nil {
 					return err
 				}
 			}
@@ -242,8 +254,9 @@ func (r *root) sweepSome(m *marker, names []object.Name, aside string, freed *Fr
 	}
 	err := g.Wait()
 	for _, p := range parts {
-		freed.Objects += p.Objects
-		freed.Bytes += p.Bytes
+		if p != nil {
+			freed.add(*p)
+		}
 	}
 	return err
 }
@@ -266,7 +279,7 @@ func (r *root) deleteObject(n object.Name, aside string, freed *Freed) error {
 	}
 	switch err := r.disk.rename(objects, path, r.fd(), aside+"/"+n.String()); err {
 	case nil:
-		freed.Objects++
+		freed.add(Freed{Objects: 1})
 	case unix.ENOENT:
 	default:
 		return placeError("delete", path, err)
@@ -277,21 +290,23 @@ func (r *root) deleteObject(n object.Name, aside string, freed *Freed) error {
 // deleteFile unlinks a file if it is there, and counts what that frees.
 func (r *root) deleteFile(dir int, name string, freed *Freed) error {
 	var st unix.Stat_t
-	err := lstat(dir, name, &st)
-	if err == unix.ENOENT {
-		return nil
+	var err error
+	if freed != nil {
+		err = lstat(dir, name, &st)
 	}
 	if err == nil {
 		err = r.disk.remove(dir, name)
 	}
-	if err != nil && err != unix.ENOENT {
+	if err == unix.ENOENT {
+		return nil
+	}
+	if err != nil {
 		return placeError("delete", name, err)
 	}
-	if freed != nil && err == nil {
-		freed.Objects++
-		if st.Nlink == 1 {
-			freed.Bytes += st.Blocks * 512
-		}
+	gone := Freed{Objects: 1}
+	if st.Nlink == 1 {
+		gone.Bytes = st.Blocks * 512
 	}
+	freed.add(gone)
 	return nil
 }

@@ -101,7 +101,7 @@ func (r *root) keepReserve() {
 // withRoom calls remove, which removes something, and again if the filesystem is full and a reserve can be given up.
 func (r *root) withRoom(remove func() error) error {
 	err := remove()
-	if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+	if !isFull(err) {
 		return err
 	}
 	if !r.giveUpReserve() {
@@ -109,6 +109,8 @@ func (r *root) withRoom(remove func() error) error {
 	}
 	return remove()
 }
+
+func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
 func fillReserve(fd int) error {
 	var fs unix.Statfs_t

@@ -42,7 +42,7 @@ type Trash struct {
 	Beside []*Repo
 	Lists  func(visit func(*Inodes) bool) error
 
-	freed Freed
+	freed *Freed // what is counted, or nil
 }
 
 // MoveToTrash starts a removal that a crash cannot lose: it moves the directory name of oldParent aside and deletes the
@@ -186,31 +186,40 @@ func (t *Trash) Remove() error {
 	return nil
 }
 
+// remove takes the names of objects first and the directory's last: an inode is freed with its last name, which takes longest, and for
+// those in the directory no lock is held.
 func (t *Trash) remove(ctx context.Context) error {
 	at := t.repo.root
 	err := at.disk.rename(at.fd(), t.path(trashDirIn)+"/"+inodesName, at.fd(), t.path(inodesName))
 	if err != nil && err != unix.ENOENT && err != unix.ENOTDIR {
 		return err
 	}
-	if err := at.removeAll(trashDir+"/"+t.name, trashDirIn); err != nil {
-		return err
+	released := t.release(ctx)
+	if err := at.removeAll(trashDir+"/"+t.name, trashDirIn); err != nil { // whatever keeps the objects
+		return errors.Join(released, err)
 	}
 	if err := at.dropLanes(at.path + "/" + t.path(inodesName)); err != nil {
-		return err
+		return errors.Join(released, err)
 	}
-	commits, err := t.commits()
-	if err != nil {
-		return err
+	if isFull(released) { // there is room now
+		released = t.release(ctx)
 	}
-	if len(commits) > 0 { // a container's layer has none: all refs need not be looked at for it
-		if err := at.release(ctx, trashDir+"/"+t.name, commits, &t.freed); err != nil {
-			return err
-		}
+	if released != nil {
+		return released
 	}
 	if err := t.dropCommon(at.path + "/" + t.path(inodesName)); err != nil {
 		return err
 	}
 	return at.removeAll(trashDir, t.name)
+}
+
+// release deletes the objects of the refs' commits.
+func (t *Trash) release(ctx context.Context) error {
+	commits, err := t.commits()
+	if err != nil || len(commits) == 0 { // a container's layer has none: all refs need not be looked at for it
+		return err
+	}
+	return t.repo.root.release(ctx, trashDir+"/"+t.name, commits, t.freed)
 }
 
 // commits reads what the moved refs named. A ref that was torn before says nothing; Prune finds what it meant.

@@ -66,8 +66,7 @@ func (r *root) unpublish(ctx context.Context, name string) error {
 	if err := r.dropLanesOf(m); err != nil {
 		return err
 	}
-	var freed Freed
-	return r.releaseMarked(ctx, m, commits, top, &freed)
+	return r.releaseMarked(ctx, m, commits, top, nil)
 }
 
 func isObject(name string) bool {
