@@ -76,6 +76,7 @@ func changes(t *testing.T) []change {
 	return []change{
 		{"pull", nothing, in(pull), over(pull)},
 		{"nosync", nothing, func(home string) error { return withinBy(layers.Options{NoSync: true}, home, pull) }, over(pull)},
+		{"segment", nothing, func(home string) error { return withinBy(layers.Options{Segment: 1}, home, pull) }, over(pull)},
 		{"remove", there, in(remove), nil},
 		{"container", nothing, in(box), over(box)},
 		{"clone", func(t *testing.T, home string) {
@@ -185,6 +186,9 @@ func (w *cut) look(home, what string, done bool, before []string) {
 		removeAll(w, c, "next")
 	}
 	sound(w, c)
+	if w.name == "segment" {
+		w.segment(c, what)
+	}
 	if w.name != "clone" { // its source is needed once more
 		w.same(c, what, before)
 	}
@@ -200,6 +204,25 @@ func (w *cut) look(home, what string, done bool, before []string) {
 	}
 	must(w, os.RemoveAll(home))
 	must(w, os.RemoveAll(home+"-source"))
+}
+
+// segment looks at the segment of base, which goes with base: it is whole, or there is none, as after an error.
+func (w *cut) segment(c *layers.Catalog, what string) {
+	l, err := c.Layer("base")
+	must(w, err)
+	if _, err := os.Stat(l.Dir() + "/segment"); err != nil {
+		return
+	}
+	_, err = c.Create("top", "base", layers.CreateOptions{ReadWrite: true})
+	must(w, err)
+	by := openCatalog(w, c.Home(), layers.Options{Segment: 1})
+	dirs, segments := lowersOf(w, by, "top")
+	if segments != 1 {
+		w.Errorf("%s: the segment does not stand for its layer", what)
+	}
+	compareTrees(w, describeTree(w, l.TreeDir(), true), describeTree(w, dirs[0], true))
+	removeAll(w, c, "top")
+	must(w, os.RemoveAll(l.Dir()+"/segment"))
 }
 
 // same compares the names in a home with those before. What foreign tools left, and lanes that another home had as well, go with

@@ -1,6 +1,7 @@
 package layers_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,8 +23,10 @@ func TestRecordOfContainerAfterPowerCut(t *testing.T) {
 			home := filepath.Join(top, "home")
 			c, err := layers.OpenCatalog(home, layers.Options{})
 			must(t, err)
+			beside, err := layers.OpenCatalog(filepath.Join(top, "beside"), layers.Options{})
+			must(t, err)
 			var chain []string
-			for n := range 40 { // of long names: a record that does not fit into one symlink
+			for n := range 40 { // of long names: with them a record does not fit into one symlink
 				id, parent := fmt.Sprintf("%02d%s", n, strings.Repeat("f", 62)), ""
 				if n > 0 {
 					parent = chain[0]
@@ -34,31 +37,45 @@ func TestRecordOfContainerAfterPowerCut(t *testing.T) {
 			for n, parent := range []string{"", chain[39], chain[20], chain[0]} {
 				_, err := c.Create(fmt.Sprint("container", n), parent, layers.CreateOptions{ReadWrite: true})
 				must(t, err)
+				o := layers.CreateOptions{ReadWrite: true}
+				if parent != "" {
+					o.Chain, err = layers.Catalogs{c}.Chain(parent)
+					must(t, err)
+				}
+				_, err = beside.Create(fmt.Sprint("container", n), parent, o) // whose record lists all of them
+				must(t, err)
 			}
 			f, err := os.Create(filepath.Join(top, "another"))
 			must(t, err)
 			must(t, f.Sync())
 			must(t, f.Close())
-			must(t, c.Close())
+			must(t, errors.Join(c.Close(), beside.Close()))
 			must(t, testfs.Shutdown(top))
 			must(t, testfs.Remount(top))
 
 			c = openCatalog(t, home, layers.Options{})
-			for n, want := range [][]string{nil, chain[39:], chain[20:], chain} {
-				id := fmt.Sprint("container", n)
-				l, err := c.Layer(id)
-				if err != nil {
-					t.Errorf("after the cut: %v", err)
-					continue
+			for _, c := range []*layers.Catalog{c, openCatalog(t, filepath.Join(top, "beside"), layers.Options{})} {
+				for n, want := range [][]string{nil, chain[39:], chain[20:], chain} {
+					wantContainer(t, c, fmt.Sprint("container", n), want)
 				}
-				if !slices.Equal(l.Ancestors, want) || !l.ReadWrite || l.Applied() || !c.Exists(id) {
-					t.Errorf("after the cut %s is %+v, with %d ancestors", id, l, len(want))
-				}
-				removeAll(t, c, id)
 			}
 			sound(t, c)
 		})
 	}
+}
+
+// wantContainer looks at a container's record, and removes it.
+func wantContainer(t *testing.T, c *layers.Catalog, id string, ancestors []string) {
+	t.Helper()
+	l, err := c.Layer(id)
+	if err != nil {
+		t.Errorf("after the cut: %v", err)
+		return
+	}
+	if !slices.Equal(l.Ancestors, ancestors) || !l.ReadWrite || l.Applied() || !c.Exists(id) {
+		t.Errorf("after the cut %s is %+v, with %d ancestors", id, l, len(ancestors))
+	}
+	removeAll(t, c, id)
 }
 
 // A record without bytes, as an unsynced file may be after a cut, is none.

@@ -19,7 +19,9 @@ type Pair struct {
 	// Tamper, if set, is called when the layers are applied and nothing is compared
 	// yet: the test of the harness damages a tree of ours with it.
 	Tamper func(ids []string) error
-	Keep   int // chains that stay applied, so that later ones meet known objects
+	Keep   int    // chains that stay applied, so that later ones meet known objects
+	below  Chain  // what chains begin on
+	under  string // and its uppermost layer
 	kept   [][]string
 	count  int
 	Stats  Stats
@@ -32,6 +34,31 @@ type Stats struct {
 	Refused                      int // layers that the oracle did not take
 	Faults                       int // sizes, changes and tars that the oracle could not make
 }
+
+// Lay applies layers for chains to begin on, without a comparison. What the oracle refuses is left out.
+func (p *Pair) Lay(c Chain) error {
+	for _, l := range c {
+		b, err := l.Tar()
+		if err != nil {
+			return err
+		}
+		id := fmt.Sprintf("below%d", len(p.below))
+		if _, err := p.Oracle.Apply(id, p.under, b, false); err != nil {
+			if err := p.Oracle.Driver.Remove(id); err != nil {
+				return err
+			}
+			continue
+		}
+		if _, err := p.Ours.Apply(id, p.under, b, false); err != nil {
+			return err
+		}
+		p.below, p.under = append(p.below, l), id
+	}
+	return nil
+}
+
+// Depth is how many layers chains begin on.
+func (p *Pair) Depth() int { return len(p.below) }
 
 // Run applies the chain under both drivers and returns what differs. An error
 // is a fault of the harness or of the oracle, not a difference.
@@ -84,11 +111,16 @@ func on[T any](p *Pair, f func(*Side) (T, error)) (want, got T, err error) {
 	return want, got, err
 }
 
+// implied returns the directories of the root of the first n layers, and more over them, that no layer lists.
+func (r *run) implied(n int, more ...Layer) map[string]bool {
+	return Chain(slices.Concat(r.p.below, r.chain[:n], more)).Implied()
+}
+
 func (r *run) id(i int) string { return fmt.Sprintf("c%dl%d", r.p.count, i) }
 
 func (r *run) parent(i int) string {
 	if i == 0 {
-		return ""
+		return r.p.under
 	}
 	return r.ids[i-1]
 }
@@ -136,7 +168,7 @@ func (r *run) tamper() error {
 // readOnly compares the root of each layer, mounted as images are.
 func (r *run) readOnly() error {
 	for i, id := range r.ids {
-		r.rules.Implied = r.chain[:i+1].Implied()
+		r.rules.Implied = r.implied(i + 1)
 		want, got, err := on(r.p, func(s *Side) (*Tree, error) { return s.Tree(id, "ro") })
 		if err != nil {
 			return r.ourFault("mount", err)
@@ -162,7 +194,7 @@ func (r *run) ourFault(where string, err error) error {
 // tars that they make themselves.
 func (r *run) reports() error {
 	for i, id := range r.ids {
-		if err := r.report(fmt.Sprintf("layer %d", i), id, r.parent(i), r.chain[:i+1].Implied()); err != nil {
+		if err := r.report(fmt.Sprintf("layer %d", i), id, r.parent(i), r.implied(i+1)); err != nil {
 			return err
 		}
 	}

@@ -27,7 +27,7 @@ func (r *run) writable() error {
 		}
 	}
 	r.ids = append(r.ids, id)
-	implied := r.chain.Implied()
+	implied := r.implied(len(r.chain))
 	implied["."] = true // the new layer's own
 	r.rules.Implied = implied
 	want, got, err := on(r.p, func(s *Side) (*Tree, error) { return s.Tree(id) })
@@ -97,7 +97,7 @@ func (r *run) commit(id, top string) error {
 		}
 	}
 	r.ids = append(r.ids, committed)
-	r.rules.Implied = append(r.chain[:len(r.chain):len(r.chain)], l).Implied()
+	r.rules.Implied = r.implied(len(r.chain), l)
 	want, got, err := on(r.p, func(s *Side) (*Tree, error) { return s.Tree(committed, "ro") })
 	if err != nil {
 		return r.ourFault("mount", err)

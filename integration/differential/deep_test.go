@@ -1,0 +1,44 @@
+package differential_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/ostree-storage/ostree-storage/integration/differential"
+	"github.com/ostree-storage/ostree-storage/internal/testfs"
+)
+
+// segment is how many layers the driver mounts as one directory (docs/format.md §6.1).
+const segment = 128
+
+// TestDeepChains runs chains on a pile of layers, so that their first layer ends a segment that lies over another, with random layers
+// below, in and above it.
+func TestDeepChains(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it makes 255 layers")
+	}
+	t.Parallel()
+	p := opened(t, testfs.Mount(t, "ext4"), "ostree.sync=none")
+	random := func(first uint64, n int) {
+		for seed := first; p.Depth() < n; seed++ {
+			c, _ := differential.Generate(seed)
+			if err := p.Lay(c[:min(len(c), n-p.Depth())]); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	random(9_000, 6)
+	for n := p.Depth(); n < 2*segment-6; n++ {
+		l := differential.Layer{directory("fill/"), regular("fill/x", fmt.Sprint(n)), regular(fmt.Sprintf("fill/%d", n), "")}
+		if err := p.Lay(differential.Chain{l}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	random(9_100, 2*segment-1)
+	for seed := uint64(1); seed <= 8; seed++ {
+		runSeed(t, p, seed)
+	}
+	if p.Stats.Paths < 1000 {
+		t.Error("this compares too little to mean anything")
+	}
+}
