@@ -25,6 +25,7 @@ const (
 	FaultRecord FaultKind = "record" // the record is missing, damaged, or at odds with the layers it names
 	FaultRef    FaultKind = "ref"    // the ref does not name the record's commit, or there is one without a layer
 	FaultList   FaultKind = "inodes" // the list of inodes is damaged
+	FaultLedger FaultKind = "ledger" // what du knows of the layer is wrong
 	FaultTree   FaultKind = "tree"   // an entry of tree/ is not what the commit says
 	FaultCommit FaultKind = "commit" // the commit or one of its trees cannot be read
 )
@@ -96,7 +97,10 @@ func (c *Catalog) Check(ctx context.Context, o CheckOptions, report func(Fault))
 		}
 		slices.Sort(ids)
 	}
-	if err := c.checkEach(ctx, ids, &o, report); err != nil || o.Only != nil {
+	if err := c.checkEach(ctx, ids, &o, report); err != nil {
+		return err
+	}
+	if err := c.checkLedger(ctx, &o, report); err != nil || o.Only != nil {
 		return err
 	}
 	return c.checkRefs(report)
@@ -193,6 +197,11 @@ func (c *Catalog) checkLayer(ctx context.Context, id string, o *CheckOptions) ([
 	}
 	t := &treeCheck{l: l, o: o, ctx: ctx}
 	err = t.run()
+	if err == nil {
+		var more []Fault
+		more, err = c.checkSegment(ctx, l, o)
+		found = append(found, more...)
+	}
 	if _, err := c.Layer(id); errors.Is(err, ErrUnknown) {
 		return nil, nil // removed meanwhile
 	}

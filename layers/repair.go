@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -50,6 +51,10 @@ func (c *Catalog) Repair(ctx context.Context, id string, o RepairOptions) ([]Men
 			how, err = c.mendRef(id, o)
 		case FaultList:
 			how, err = c.mendList(id, o)
+		case FaultSegment:
+			how, err = c.mendSegment(id, o)
+		case FaultLedger:
+			how, err = c.mendLedger(o.DryRun)
 		case FaultTree:
 			trees = true
 			continue
@@ -73,10 +78,15 @@ func (c *Catalog) Repair(ctx context.Context, id string, o RepairOptions) ([]Men
 			return done, fmt.Errorf("repair layer %s: %w", id, err)
 		}
 	}
-	if !o.DryRun && len(done) > 0 {
-		return done, c.repo.Sync()
+	if o.DryRun || len(done) == 0 {
+		return done, nil
 	}
-	return done, nil
+	// What was known of the layer does not hold: ledgers see that by its directory.
+	now := time.Now()
+	if err := os.Chtimes(c.home+"/"+layersName+"/"+id, now, now); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return done, err
+	}
+	return done, c.repo.Sync()
 }
 
 // mendRef gives a layer its ref back.

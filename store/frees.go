@@ -2,204 +2,207 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-
-	"golang.org/x/sys/unix"
+	"slices"
 
 	"github.com/ostree-storage/ostree-storage/store/object"
 )
-
-// Going is what would be removed: refs, and the directories that go with them, each with its inode list.
-type Going struct {
-	Refs []string // relative to refs/heads
-	Dirs []string // absolute
-}
 
 // Frees is what removing something would free, in bytes of blocks: those of inodes all of whose names go.
 type Frees struct {
 	Objects  int64 // how many objects would be deleted
 	Data     int64 // of file objects
 	Lanes    int64 // of further inodes of file objects
-	Private  int64 // of inodes that only the directories have: files of their own, symlinks, devices
+	Private  int64 // of inodes that only the layers have: files of their own, symlinks, devices
 	Metadata int64 // of commits, dirtrees, dirmetas, refs and directories
 }
 
 // Sum is all bytes.
 func (f Frees) Sum() int64 { return f.Data + f.Lanes + f.Private + f.Metadata }
 
-// Frees says of each of the sets what removing it alone would free, and changes nothing. It costs what the sets hold, in stats and reads
-// of trees, what they have in common once; where the index does not know a commit that stays, that commit's trees too. What others
-// publish or remove meanwhile may or may not count.
-func (r *Repo) Frees(ctx context.Context, sets ...Going) ([]Frees, error) {
-	x := newFreeing(r.root)
-	all := joined(sets)
-	err := x.prepare(ctx, all)
-	if err == nil { // no set frees what all together do not
-		objects, _ := x.unreached(all.Refs)
-		err = x.lookAtObjects(objects)
-	}
-	if err == nil {
-		err = x.lookAtDirs(all.Dirs)
-	}
-	if err != nil {
+// Frees says of each of the sets of layers what removing it alone would free, and changes nothing. All layers were looked at before. It costs
+// a stat of each object that can go; where the index does not know a commit that stays, that commit's trees too. What others publish or
+// remove meanwhile may or may not count.
+func (l *Ledger) Frees(ctx context.Context, sets ...[]int32) ([]Frees, error) {
+	x := &freeing{Ledger: l, sets: sets}
+	if err := x.prepare(ctx); err != nil {
 		return nil, fmt.Errorf("count what goes: %w", err)
 	}
 	each := make([]Frees, len(sets))
-	for i, g := range sets {
-		each[i] = x.tally(g)
+	for i, set := range x.sets {
+		each[i] = x.tally(set)
 	}
 	return each, nil
 }
 
-// joined is all sets as one, each name once.
-func joined(sets []Going) Going {
-	var all Going
-	seen := map[string]struct{}{}
-	once := func(out, names []string) []string {
-		for _, name := range names {
-			if _, ok := seen[name]; !ok {
-				seen[name] = struct{}{}
-				out = append(out, name)
+// A freeing counts the names of inodes that go. An inode's number is that of the object whose own file it is, or comes after them all.
+type freeing struct {
+	*Ledger
+	sets  [][]int32
+	all   []int32 // accounts of all sets
+	heads []head  // by account
+
+	named []int32 // by object, of commits: how many refs lead to it
+	reach []int32 // by object: how many commits reach it
+
+	lessNamed, lessReach []int32 // what goes in one question; zero between two
+	round                int32   // of questions
+	rounds               []int32 // by object: the question in which it was last met
+
+	gone     []int32 // by inode: how many of its names go in this round
+	met      []int32 // inodes that have names that go
+	laneDone []int32 // by inode: the round in which the lane file was counted
+}
+
+// A head is what an account's ref leads to.
+type head struct {
+	commit int32 // number of the account's commit, if its ref names it, else -1
+	bytes  int64 // of the ref's file
+	own    bool  // the file is that of this ref alone
+}
+
+func (x *freeing) prepare(ctx context.Context) error {
+	taken := make([]bool, len(x.book.Accounts))
+	for _, set := range x.sets {
+		for _, i := range set {
+			if !taken[i] {
+				taken[i] = true
+				x.all = append(x.all, i)
 			}
 		}
-		return out
 	}
-	for _, g := range sets {
-		all.Refs, all.Dirs = once(all.Refs, g.Refs), once(all.Dirs, g.Dirs)
+	objects := len(x.book.Objects)
+	x.named, x.reach = make([]int32, objects), make([]int32, objects)
+	x.lessNamed, x.lessReach, x.rounds = make([]int32, objects), make([]int32, objects), make([]int32, objects)
+	x.gone, x.laneDone = make([]int32, objects+len(x.nodes)), make([]int32, objects+len(x.nodes))
+	if err := x.count(ctx); err != nil {
+		return err
 	}
-	return all
+	// No set frees what all together do not.
+	numbers, _ := x.unreached(x.all)
+	return x.find(slices.DeleteFunc(slices.Clone(numbers), func(n int32) bool { return x.found[n].asked }))
 }
 
-// A freeing counts the names of inodes that go. Objects and inodes have numbers, in the order in which they are met.
-type freeing struct {
-	*reachCounts
-	dirs  map[string]*goingDir
-	inos  map[uint64]int32
-	nodes []inodeNames
-	of    []int32 // the inode of an object that goes, by the object's number: noInode if it is not there
-
-	round  int32   // of tally
-	gone   []int32 // how many names of an inode go in this round
-	rounds []int32 // the round that gone was last counted in
-	lanes  []int32 // the round in which the inode's lane file was counted
-}
-
-// An inodeNames is what there is to know of an inode.
-type inodeNames struct {
-	links  int32
-	object bool
-	lane   bool
-	bytes  int64
-}
-
-// A goingDir is what is in a directory: its own blocks and those below it, the inodes by name, and those that have a lane file.
-type goingDir struct {
-	bytes         int64
-	inodes, filed []int32
-}
-
-const noInode = -1
-
-func newFreeing(r *root) *freeing {
-	return &freeing{reachCounts: newReachCounts(r), dirs: map[string]*goingDir{}, inos: map[uint64]int32{}}
-}
-
-// node is the number of an inode.
-func (x *freeing) node(f seenInode) int32 {
-	n, ok := x.inos[f.ino]
-	if !ok {
-		n = int32(len(x.nodes))
-		x.inos[f.ino] = n
-		x.nodes = append(x.nodes, inodeNames{links: f.links, bytes: f.bytes})
-		x.gone, x.rounds, x.lanes = append(x.gone, 0), append(x.rounds, 0), append(x.lanes, 0)
+// unreached returns the objects that nothing reaches any more once the layers are gone, and those of them whose commits go.
+func (x *freeing) unreached(set []int32) (out, going []int32) {
+	for _, i := range set {
+		if c := x.heads[i].commit; c >= 0 {
+			if x.lessNamed[c]++; x.lessNamed[c] == x.named[c] {
+				going = append(going, i)
+			}
+		}
 	}
-	return n
+	for _, i := range going {
+		for _, u := range x.book.Accounts[i].Uses {
+			x.lessReach[u.Object]++
+		}
+	}
+	x.round++
+	for _, i := range going {
+		for _, u := range x.book.Accounts[i].Uses {
+			if n := u.Object; x.rounds[n] != x.round {
+				x.rounds[n] = x.round
+				if x.reach[n] <= x.lessReach[n] {
+					out = append(out, n)
+				}
+			}
+		}
+	}
+	for _, i := range set {
+		if c := x.heads[i].commit; c >= 0 {
+			x.lessNamed[c] = 0
+		}
+	}
+	for _, i := range going {
+		for _, u := range x.book.Accounts[i].Uses {
+			x.lessReach[u.Object] = 0
+		}
+	}
+	return out, going
+}
+
+// name counts names of an inode that go.
+func (x *freeing) name(n, names int32) {
+	if names > 0 && x.gone[n] == 0 {
+		x.met = append(x.met, n)
+	}
+	x.gone[n] += names
 }
 
 // tally counts what goes with one set.
-func (x *freeing) tally(g Going) Frees {
+func (x *freeing) tally(set []int32) Frees {
 	var sum Frees
-	var met []int32
-	x.round++
-	name := func(n int32) {
-		if x.rounds[n] != x.round {
-			x.rounds[n], x.gone[n] = x.round, 0
-			met = append(met, n)
+	objects, going := x.unreached(set)
+	for _, i := range going {
+		if !x.heads[i].own {
+			sum.Metadata += x.heads[i].bytes
 		}
-		x.gone[n]++
 	}
-	for _, ref := range g.Refs {
-		sum.Metadata += x.refBytes[headsDir+"/"+ref]
-	}
-	objects, commits := x.unreached(g.Refs)
-	for _, c := range commits {
-		sum.Metadata += x.fileOf[c]
-	}
-	for _, i := range objects {
-		x.object(i, &sum, name)
-	}
-	for _, path := range g.Dirs {
-		d := x.dirs[path]
-		sum.Metadata += d.bytes
-		for _, n := range d.inodes {
-			name(n)
-		}
-		for _, n := range d.filed {
-			if x.lanes[n] != x.round { // several lists name it, and it is one name
-				x.lanes[n] = x.round
-				name(n)
+	for _, n := range objects {
+		switch f := &x.found[n]; {
+		case f.links == 0: // it is not there
+		case x.book.Objects[n].Name.Type == object.TypeFile:
+			sum.Objects++
+			x.name(n, 1)
+		default:
+			sum.Objects++
+			if f.links == 1 {
+				sum.Metadata += f.bytes
 			}
 		}
 	}
-	for _, n := range met {
-		node := &x.nodes[n]
-		switch {
-		case node.links != x.gone[n]:
-		case node.object:
-			sum.Data += node.bytes
-		case node.lane:
-			sum.Lanes += node.bytes
-		default:
-			sum.Private += node.bytes
+	for _, i := range set {
+		a := &x.book.Accounts[i]
+		if x.heads[i].own {
+			sum.Metadata += x.heads[i].bytes
 		}
+		sum.Metadata += a.Dirs
+		sum.Private += a.Own
+		for _, u := range a.Uses {
+			x.name(u.Object, u.Names)
+		}
+		x.nameOthers(i, a.Others)
 	}
+	x.goneInodes(&sum)
 	return sum
 }
 
-// object counts an object that goes.
-func (x *freeing) object(i int32, sum *Frees, name func(int32)) {
-	n := x.of[i]
-	if n == noInode {
-		return
-	}
-	sum.Objects++
-	if x.names[i].Type == object.TypeFile {
-		name(n)
-	} else if x.nodes[n].links == 1 {
-		sum.Metadata += x.nodes[n].bytes
+// nameOthers counts the names of an account's other inodes.
+func (x *freeing) nameOthers(i int32, others []otherInode) {
+	for k := range others {
+		n := x.others[i][k]
+		if n < 0 {
+			x.name(-1-n, others[k].Names)
+			continue
+		}
+		at := int32(len(x.found)) + n
+		x.name(at, others[k].Names)
+		if others[k].Lane != "" && x.nodes[n].lane && x.laneDone[at] != x.round { // several lists name it, and it is one name
+			x.laneDone[at] = x.round
+			x.name(at, 1)
+		}
 	}
 }
 
-// listed looks at the lane files that a directory's list names: a lane goes when no tree uses it.
-func (x *freeing) listed(d *goingDir, path string) error {
-	l, err := mapInodes(path + "/" + inodesName)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errStale) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for i := range l.filed {
-		ino, id := l.lane(i)
-		n, ok := x.inos[ino]
-		var st unix.Stat_t
-		if !ok || x.r.lanes == nil || lstat(int(x.r.lanes.Fd()), id.path(), &st) != nil || st.Ino != ino {
+// goneInodes sums up the inodes that have no name left.
+func (x *freeing) goneInodes(sum *Frees) {
+	objects := int32(len(x.found))
+	for _, n := range x.met {
+		gone := x.gone[n]
+		x.gone[n] = 0
+		if n < objects {
+			if f := &x.found[n]; f.links == gone {
+				sum.Data += f.bytes
+			}
 			continue
 		}
-		x.nodes[n].lane = true
-		d.filed = append(d.filed, n)
+		switch o := &x.nodes[n-objects]; {
+		case o.links != gone:
+		case o.lane:
+			sum.Lanes += o.bytes
+		default:
+			sum.Private += o.bytes
+		}
 	}
-	return l.Close()
+	x.met = x.met[:0]
 }

@@ -23,6 +23,7 @@ const (
 	trashDir     = extensionDir + "/trash"
 	unsyncedDir  = extensionDir + "/unsynced"
 	indexName    = "index"
+	ledgerFile   = extensionDir + "/ledger"
 	indexDir     = extensionDir + "/" + indexName
 	sealFile     = indexDir + "/new/" + index.SealName
 	turnFile     = extensionDir + "/turn"

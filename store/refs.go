@@ -183,7 +183,7 @@ var rootDirs = []string{headsDir, "refs/remotes", "refs/mirrors"}
 
 // walkRefs calls visit for every ref below top, which need not exist, with its path. What vanishes while it walks is left
 // out; what cannot be read is visited with the error, and the walk goes on if visit returns nil. Refs whose commits are
-// known by path are not read.
+// known by path are not read, and directories that are known are left out.
 func (r *root) walkRefs(top string, known map[string]object.Checksum, visit func(p string, c object.Checksum, err error) error) error {
 	fd, err := openDir(r.fd(), top)
 	if err == unix.ENOENT || err == unix.ENOTDIR {
@@ -204,23 +204,29 @@ func (r *root) walkRefs(top string, known map[string]object.Checksum, visit func
 		case !isFragment(e.Name()):
 			continue
 		case e.IsDir():
-			err = r.walkRefs(p, known, visit)
+			if _, left := known[p]; !left {
+				err = r.walkRefs(p, known, visit)
+			}
 		case e.Type().IsRegular() || e.Type() == fs.ModeSymlink:
-			c, ok := known[p]
-			var refErr error
-			if !ok {
-				c, refErr = r.readRef(p)
-			}
-			if errors.Is(refErr, fs.ErrNotExist) && r.refGone(p) {
-				continue
-			}
-			err = visit(p, c, refErr)
+			err = r.visitRef(p, known, visit)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (r *root) visitRef(p string, known map[string]object.Checksum, visit func(p string, c object.Checksum, err error) error) error {
+	c, ok := known[p]
+	var err error
+	if !ok {
+		c, err = r.readRef(p)
+	}
+	if errors.Is(err, fs.ErrNotExist) && r.refGone(p) {
+		return nil
+	}
+	return visit(p, c, err)
 }
 
 // refGone tells a ref that vanished from an alias that leads nowhere.

@@ -176,19 +176,3 @@ func (r *root) countedRefs(p string) (counted map[string]object.Checksum, rest [
 	})
 	return counted, rest, err
 }
-
-// countedPaths returns the commits of the counted refs by path. Where they are not known it is empty, and refs are read.
-func (r *root) countedPaths() map[string]object.Checksum {
-	if !r.local() {
-		return nil
-	}
-	counted, _, err := r.countedRefs(layerRefsDir)
-	if err != nil {
-		return nil
-	}
-	out := make(map[string]object.Checksum, len(counted))
-	for name, c := range counted {
-		out[layerRefsDir+"/"+name] = c
-	}
-	return out
-}

@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-
-	"github.com/ostree-storage/ostree-storage/store/object"
 )
 
 // A part is one line of du's answer by image, layer, directory or owner.
@@ -95,7 +93,7 @@ func (a *app) du(args []string, by string) error {
 		}
 		return err
 	}
-	d, err := a.newDisk()
+	d, err := a.newDisk(len(args) == 0)
 	if err != nil {
 		return err
 	}
@@ -132,6 +130,7 @@ func (a *app) du(args []string, by string) error {
 	if err := d.parts(&v, set, by); err != nil {
 		return err
 	}
+	d.use.save(len(set) == len(d.images))
 	return a.answerDu(&v, set)
 }
 
@@ -206,16 +205,16 @@ func (d *disk) parts(v *duAnswer, set []*knownImage, by string) error {
 	case "layer":
 		return d.partsByLayer(v, set)
 	}
-	owners := make([][]object.Checksum, len(d.images))
+	owners := make([][]int32, len(d.images))
 	for i, k := range d.images {
-		owners[i] = d.use.commitsOf(k.TopLayer)
+		owners[i] = d.use.chains[k.TopLayer]
 	}
 	shares := d.use.shares(owners)
 	at := map[string]int{}
 	for i, k := range d.images {
 		at[k.ID] = i
 	}
-	var chosen [][]object.Checksum
+	var chosen [][]int32
 	for n, k := range set {
 		share := shares[at[k.ID]]
 		p := part{Name: k.ID, Names: append([]string{}, k.Names...), Size: share.Size, Shared: share.Size - share.Unique, Unique: share.Unique, UsedBy: append([]string{}, d.usedBy[k.ID]...)}

@@ -2,19 +2,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io/fs"
-	"maps"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"go.podman.io/storage"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/ostree-storage/ostree-storage/layers"
-	"github.com/ostree-storage/ostree-storage/store"
 	"github.com/ostree-storage/ostree-storage/store/object"
 )
 
@@ -24,17 +22,19 @@ type disk struct {
 	homes      layers.Catalogs
 	own        int // how many of homes are ours
 	images     []*knownImage
-	layers     map[string]*storage.Layer
+	layers     *layerTable
 	containers []storage.Container
 	usedBy     map[string][]string // containers' names by image
-	needs      map[string]int      // by layer: how many layers, images and containers need it
+	needs      []int32             // by layer: how many layers, images and containers need it
+	less       []int32             // what goes in one question; zero between two
 	use        *usage
 	frees      []freesAnswer // of the set that is asked for, then of each of its images
 	unpins     []freesAnswer // the same
 	pinned     string        // the pinned store, "" if it is not used
 }
 
-func (a *app) newDisk() (*disk, error) {
+// newDisk finds out what there is. With all set, files are looked at while containers/storage reads its lists.
+func (a *app) newDisk(all bool) (*disk, error) {
 	d := &disk{usedBy: map[string][]string{}, own: 1}
 	var err error
 	if d.store, err = a.store(); err != nil {
@@ -49,93 +49,74 @@ func (a *app) newDisk() (*disk, error) {
 	if d.pinned, err = a.pinnedStore(); err != nil {
 		return nil, err
 	}
-	if d.images, err = a.images(); err != nil {
+	var first *layers.Ledger
+	var ahead errgroup.Group
+	if all {
+		ahead.Go(func() error {
+			first = layers.OpenLedger(d.homes[0], true)
+			return first.LookAhead()
+		})
+	}
+	err = d.read(a)
+	if err := errors.Join(err, ahead.Wait()); err != nil {
 		return nil, err
 	}
-	if d.layers, err = layersOf(d.store); err != nil {
-		return nil, fmt.Errorf("list layers: %w", err)
+	var tops []string
+	for _, k := range d.images {
+		tops = append(tops, k.TopLayer)
+	}
+	d.use, err = a.usage(d.layers, tops, true, first)
+	return d, err
+}
+
+// read takes the lists of containers/storage.
+func (d *disk) read(a *app) (err error) {
+	if d.images, err = a.images(); err != nil {
+		return err
+	}
+	if d.layers, err = newLayerTable(d.store); err != nil {
+		return err
 	}
 	if d.containers, err = d.store.Containers(); err != nil {
-		return nil, fmt.Errorf("list containers: %w", err)
+		return fmt.Errorf("list containers: %w", err)
 	}
 	for _, c := range d.containers {
 		d.usedBy[c.ImageID] = append(d.usedBy[c.ImageID], name(c.ID, c.Names))
 	}
 	d.need()
-	var tops []string
-	for _, k := range d.images {
-		tops = append(tops, k.TopLayer)
-	}
-	d.use, err = a.usage(tops)
-	return d, err
-}
-
-// records is what containers/storage keeps in a root of images and layers outside of the driver.
-func records(root string, set []*knownImage, ids []string) int64 {
-	var sum int64
-	for _, k := range set {
-		sum += diskBlocks(filepath.Join(root, driverName+"-images", k.ID))
-	}
-	for _, id := range ids {
-		base := filepath.Join(root, driverName+"-layers", id)
-		sum += diskBlocks(base) + diskBlocks(base+".tar-split.gz")
-	}
-	return sum
-}
-
-// diskBlocks sums the blocks of all that is at a path.
-func diskBlocks(path string) int64 {
-	var sum int64
-	var st unix.Stat_t
-	if unix.Lstat(path, &st) != nil {
-		return 0
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return st.Blocks * 512
-	}
-	_ = filepath.WalkDir(path, func(p string, _ fs.DirEntry, err error) error {
-		var st unix.Stat_t
-		if err == nil && unix.Lstat(p, &st) == nil {
-			sum += st.Blocks * 512
-		}
-		return nil
-	})
-	return sum
+	return nil
 }
 
 func (d *disk) partsByLayer(v *duAnswer, set []*knownImage) error {
 	v.Common = [][]int64{}
-	ids := map[string]bool{}
+	wanted := map[int32]bool{}
 	for _, k := range set {
-		for _, l := range d.use.chains[k.TopLayer] {
-			ids[l.ID] = true
+		for _, n := range d.use.chains[k.TopLayer] {
+			wanted[n] = true
 		}
 	}
-	byID := map[string]*layers.Layer{}
-	for _, chain := range d.use.chains {
-		for _, l := range chain {
-			byID[l.ID] = l
+	var all []int32
+	for n := range int32(len(d.layers.list)) {
+		if d.use.places[n].home > 0 {
+			all = append(all, n)
 		}
 	}
-	all := slices.Sorted(maps.Keys(byID))
-	owners := make([][]object.Checksum, len(all))
-	for i, id := range all {
-		if byID[id].Applied() {
-			owners[i] = []object.Checksum{byID[id].Commit}
-		}
+	slices.SortFunc(all, func(x, y int32) int { return strings.Compare(d.layers.list[x].ID, d.layers.list[y].ID) })
+	owners := make([][]int32, len(all))
+	for i, n := range all {
+		owners[i] = []int32{n}
 	}
-	frees, err := d.freesByLayer(byID, ids)
+	frees, err := d.freesByLayer(wanted)
 	if err != nil {
 		return err
 	}
 	shares := d.use.shares(owners)
-	for i, id := range all {
-		if !ids[id] {
+	for i, n := range all {
+		if !wanted[n] {
 			continue
 		}
-		p := part{Name: id, Names: []string{}, Size: shares[i].Size, Shared: shares[i].Size - shares[i].Unique, Unique: shares[i].Unique, UsedBy: []string{}}
-		if f, ok := frees[id]; ok {
-			sum := f.Sum()
+		p := part{Name: d.layers.list[n].ID, Names: []string{}, Size: shares[i].Size, Shared: shares[i].Size - shares[i].Unique, Unique: shares[i].Unique, UsedBy: []string{}}
+		if sum, ok := frees[n]; ok {
 			p.Frees = &sum
 		}
 		v.Parts = append(v.Parts, p)
@@ -144,21 +125,22 @@ func (d *disk) partsByLayer(v *duAnswer, set []*knownImage) error {
 }
 
 // freesByLayer is what removing each of the layers alone frees, of those that are ours.
-func (d *disk) freesByLayer(byID map[string]*layers.Layer, wanted map[string]bool) (map[string]store.Frees, error) {
-	out := map[string]store.Frees{}
-	for _, home := range d.homes[:d.own] {
-		var sets [][]string
-		for id := range wanted {
-			if byID[id].Catalog() == home {
-				sets = append(sets, []string{id})
+func (d *disk) freesByLayer(wanted map[int32]bool) (map[int32]int64, error) {
+	out := map[int32]int64{}
+	for h := range d.own {
+		var sets [][]int32
+		var of []int32
+		for n := range wanted {
+			if int(d.use.places[n].home) == h+1 {
+				sets, of = append(sets, []int32{n}), append(of, n)
 			}
 		}
-		each, err := home.Frees(context.Background(), sets...)
+		each, err := d.goes(h, d.placesIn(h, sets))
 		if err != nil {
 			return nil, err
 		}
 		for i, f := range each {
-			out[sets[i][0]] = f
+			out[of[i]] = f.Sum()
 		}
 	}
 	return out, nil
@@ -173,21 +155,22 @@ func (d *disk) partsWithin(v *duAnswer, set []*knownImage, by string) error {
 		if slices.ContainsFunc(set, func(o *knownImage) bool { return o.ID == k.ID }) {
 			continue
 		}
-		for _, l := range d.use.chains[k.TopLayer] {
-			files, err := commitFiles(context.Background(), l)
-			if err != nil {
-				return err
-			}
-			for _, f := range files {
-				elsewhere[f.sum] = true
-			}
+		for _, n := range d.use.chains[k.TopLayer] {
+			d.use.checksums(n, func(sum object.Checksum) { elsewhere[sum] = true })
 		}
 	}
 	parts := map[string]*part{}
 	seen := map[object.Checksum]bool{}
 	for _, k := range set {
-		for _, l := range d.use.chains[k.TopLayer] {
-			err := l.Walk(context.Background(), func(e *layers.Entry) error {
+		for _, n := range d.use.chains[k.TopLayer] {
+			l, err := d.use.catalog(n).Layer(d.layers.list[n].ID)
+			if err != nil {
+				return err
+			}
+			if !l.Applied() {
+				continue
+			}
+			err = l.Walk(context.Background(), func(e *layers.Entry) error {
 				if e.Whiteout || !isRegular(e.Mode) || seen[e.Checksum] {
 					return nil
 				}

@@ -30,29 +30,59 @@ func (d *disk) freesOf(sets [][]*knownImage) ([]freesAnswer, error) {
 	if d.own == 2 {
 		root = d.store.ImageStore()
 	}
+	kept := records{root: root}
 	out := make([]freesAnswer, len(sets))
-	byHome := make([][][]string, d.own)
-	for i := range byHome {
-		byHome[i] = make([][]string, len(sets))
-	}
+	going := make([][]int32, len(sets))
 	for n, set := range sets {
 		free := slices.DeleteFunc(slices.Clone(set), func(k *knownImage) bool { return !k.Own || len(d.usedBy[k.ID]) > 0 })
-		ids := d.goingLayers(free)
-		for _, id := range ids {
-			for i, c := range d.homes[:d.own] {
-				if c.Exists(id) {
-					byHome[i][n] = append(byHome[i][n], id)
-				}
-			}
+		going[n] = d.goingLayers(free)
+		ids := d.layers.ids(going[n])
+		if n == 0 { // which has all that the others have
+			kept.read(ids)
 		}
-		out[n].add(records(root, free, ids))
+		out[n].add(kept.of(free, ids))
 	}
-	for i, ids := range byHome {
-		if err := sum(out, d.homes[i], ids); err != nil {
+	if err := d.place(going); err != nil {
+		return nil, err
+	}
+	for home := range d.own {
+		if err := d.sum(out, home, d.placesIn(home, going)); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
+}
+
+// place finds the layers that no image has as its top, those of other mappings.
+func (d *disk) place(sets [][]int32) error {
+	var rest []int32
+	for _, set := range sets {
+		for _, n := range set {
+			if d.use.places[n].home == 0 {
+				rest = append(rest, n)
+			}
+		}
+	}
+	for h := 0; h < d.own && len(rest) > 0; h++ {
+		var err error
+		if rest, err = d.use.look(h, rest, true); err != nil {
+			return advise(err, "storagectl check")
+		}
+	}
+	return nil
+}
+
+// placesIn are the places of the layers that a home has.
+func (d *disk) placesIn(home int, sets [][]int32) [][]int32 {
+	out := make([][]int32, len(sets))
+	for i, set := range sets {
+		for _, n := range set {
+			if p := d.use.places[n]; int(p.home) == home+1 {
+				out[i] = append(out[i], p.at)
+			}
+		}
+	}
+	return out
 }
 
 // unpinsOf is what ending all pins of the images of each set frees.
@@ -74,17 +104,48 @@ func (d *disk) unpinsOf(sets [][]*knownImage) ([]freesAnswer, error) {
 	if err != nil {
 		return nil, advise(err, "storagectl pin doctor")
 	}
+	kept := records{root: d.pinned}
+	places := make([][]int32, len(sets))
+	l := d.use.ledger(at)
 	for n := range sets {
-		out[n].add(records(d.pinned, pinned[n], ids[n]))
+		out[n].add(kept.of(pinned[n], ids[n]))
+		if err := l.LookAtCommits(context.Background(), ids[n], true); err != nil {
+			return nil, advise(err, "storagectl check")
+		}
+		for _, id := range ids[n] {
+			if p, recorded := l.At(id); recorded {
+				places[n] = append(places[n], p)
+			}
+		}
 	}
-	return out, sum(out, d.homes[at], ids)
+	return out, d.sum(out, at, places)
+}
+
+// goes says what removing each set of layers from a home frees, without records.
+func (d *disk) goes(home int, sets [][]int32) ([]store.Frees, error) {
+	l := d.use.ledger(home)
+	var all []int32
+	seen := make([]bool, l.Places())
+	for _, set := range sets {
+		for _, at := range set {
+			if !seen[at] {
+				all, seen[at] = append(all, at), true
+			}
+		}
+	}
+	err := l.Look(context.Background(), all)
+	if err != nil {
+		return nil, advise(err, "storagectl check")
+	}
+	each, err := l.Frees(context.Background(), sets...)
+	return each, advise(err, "storagectl check")
 }
 
 // sum adds what removing each set of layers from a home frees, without records.
-func sum(out []freesAnswer, home *layers.Catalog, sets [][]string) error {
-	each, err := home.Frees(context.Background(), sets...)
+func (d *disk) sum(out []freesAnswer, home int, sets [][]int32) error {
+	each, err := d.goes(home, sets)
 	if err != nil {
-		return advise(err, "storagectl check")
+		return err
 	}
 	for n := range out {
 		out[n].Layers += len(sets[n])
@@ -109,38 +170,46 @@ func (v *freesAnswer) add(records int64) {
 
 // need counts who needs each layer: layers upon it, images of our own store, containers.
 func (d *disk) need() {
-	d.needs = map[string]int{}
-	for _, l := range d.layers {
-		d.needs[l.Parent]++
+	d.needs, d.less = make([]int32, len(d.layers.list)), make([]int32, len(d.layers.list))
+	needed := func(n int32) {
+		if n != noLayer {
+			d.needs[n]++
+		}
+	}
+	for _, n := range d.layers.parents {
+		needed(n)
 	}
 	for _, k := range d.images {
 		if k.Own {
-			d.needs[k.TopLayer]++
+			needed(d.layers.find(k.TopLayer))
 			for _, id := range k.MappedTopLayers {
-				d.needs[id]++
+				needed(d.layers.find(id))
 			}
 		}
 	}
 	for _, c := range d.containers {
-		d.needs[c.LayerID]++
+		needed(d.layers.find(c.LayerID))
 	}
 }
 
 // goingLayers are the layers that containers/storage removes with the images: those of our own store that nothing else needs.
-func (d *disk) goingLayers(set []*knownImage) []string {
-	var going []string
-	less := map[string]int{}
+func (d *disk) goingLayers(set []*knownImage) []int32 {
+	var going, met []int32
 	for _, k := range set {
 		for _, top := range append([]string{k.TopLayer}, k.MappedTopLayers...) {
-			for id := top; id != "" && d.layers[id] != nil; id = d.layers[id].Parent {
-				if less[id]++; less[id] < d.needs[id] {
+			for n := d.layers.find(top); n != noLayer; n = d.layers.parents[n] {
+				met = append(met, n)
+				if d.less[n]++; d.less[n] < d.needs[n] {
 					break
 				}
-				if !d.layers[id].ReadOnly {
-					going = append(going, id)
+				if !d.layers.list[n].ReadOnly {
+					going = append(going, n)
 				}
 			}
 		}
+	}
+	for _, n := range met {
+		d.less[n] = 0
 	}
 	return going
 }

@@ -11,7 +11,6 @@ import (
 	"go.podman.io/storage"
 
 	"github.com/ostree-storage/ostree-storage/plugin"
-	"github.com/ostree-storage/ostree-storage/store/object"
 )
 
 type imageAnswer struct {
@@ -105,13 +104,21 @@ func (a *app) imageAnswers() ([]imageAnswer, error) {
 	for i, k := range images {
 		tops[i] = k.TopLayer
 	}
-	u, err := a.usage(tops)
+	s, err := a.store()
 	if err != nil {
 		return nil, err
 	}
-	owners := make([][]object.Checksum, len(images))
+	table, err := newLayerTable(s)
+	if err != nil {
+		return nil, err
+	}
+	u, err := a.usage(table, tops, false, nil)
+	if err != nil {
+		return nil, err
+	}
+	owners := make([][]int32, len(images))
 	for i, top := range tops {
-		owners[i] = u.commitsOf(top)
+		owners[i] = u.chains[top]
 	}
 	shares := u.shares(owners)
 	answers := make([]imageAnswer, len(images))
@@ -177,56 +184,44 @@ func (a *app) layerAnswers() ([]layerAnswer, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := s.Layers()
+	t, err := newLayerTable(s)
 	if err != nil {
-		return nil, fmt.Errorf("list layers: %w", err)
+		return nil, err
 	}
 	images, err := a.images()
 	if err != nil {
 		return nil, err
 	}
-	byID, err := layersOf(s)
-	if err != nil {
-		return nil, err
-	}
-	users := map[string][]string{}
-	pinned := map[string]bool{}
+	users := make([][]string, len(t.list))
+	pinned := make([]bool, len(t.list))
 	for _, k := range images {
-		for id := k.TopLayer; id != "" && byID[id] != nil; id = byID[id].Parent {
-			users[id] = append(users[id], k.ID)
-			pinned[id] = pinned[id] || k.Pinned
+		for n := t.find(k.TopLayer); n != noLayer; n = t.parents[n] {
+			users[n] = append(users[n], k.ID)
+			pinned[n] = pinned[n] || k.Pinned
 		}
 	}
-	var ids []string
-	for _, l := range list {
-		if byID[l.ID] != nil {
-			ids = append(ids, l.ID)
-		}
-		delete(byID, l.ID) // an id that two stores have is listed once
+	ids := make([]string, len(t.list))
+	owners := make([][]int32, len(t.list))
+	for n, l := range t.list {
+		ids[n], owners[n] = l.ID, []int32{int32(n)}
 	}
-	if byID, err = layersOf(s); err != nil {
-		return nil, err
-	}
-	u, err := a.usage(ids)
+	u, err := a.usage(t, ids, false, nil)
 	if err != nil {
 		return nil, err
-	}
-	owners := make([][]object.Checksum, len(ids))
-	for i, id := range ids {
-		if l := u.chains[id][0]; l.Applied() {
-			owners[i] = []object.Checksum{l.Commit}
-		}
 	}
 	shares := u.shares(owners)
 	answers := make([]layerAnswer, len(ids))
-	for i, id := range ids {
-		l, own := byID[id], u.chains[id][0]
-		answers[i] = layerAnswer{
-			ID: id, Parent: l.Parent, DiffID: l.UncompressedDigest.String(), Entries: own.Entries, Images: append([]string{}, users[id]...),
-			ReadOnly: l.ReadOnly, Pinned: pinned[id], Size: shares[i].Size, Shared: shares[i].Size - shares[i].Unique, Unique: shares[i].Unique,
+	for n, l := range t.list {
+		own, err := u.catalog(int32(n)).Layer(l.ID)
+		if err != nil {
+			return nil, advise(codeError{exitDamage, err}, "storagectl check")
+		}
+		answers[n] = layerAnswer{
+			ID: l.ID, Parent: l.Parent, DiffID: l.UncompressedDigest.String(), Entries: own.Entries, Images: append([]string{}, users[n]...),
+			ReadOnly: l.ReadOnly, Pinned: pinned[n], Size: shares[n].Size, Shared: shares[n].Size - shares[n].Unique, Unique: shares[n].Unique,
 		}
 		if own.Applied() {
-			answers[i].Commit = own.Commit.String()
+			answers[n].Commit = own.Commit.String()
 		}
 	}
 	return answers, nil

@@ -261,37 +261,6 @@ func (a *app) chain(top string) ([]*layers.Layer, error) {
 	return chain, nil
 }
 
-// chainAmong is chain for many layers: the record of a layer that is known already is not read again.
-func (a *app) chainAmong(top string, known map[string]*layers.Layer) ([]*layers.Layer, error) {
-	cs, err := a.catalogs()
-	if err != nil {
-		return nil, err
-	}
-	find := func(id string) (*layers.Layer, error) {
-		if l := known[id]; l != nil {
-			return l, nil
-		}
-		l, err := cs.Find(id)
-		if err != nil {
-			return nil, advise(codeError{exitDamage, err}, "storagectl check")
-		}
-		known[id] = l
-		return l, nil
-	}
-	l, err := find(top)
-	if err != nil {
-		return nil, err
-	}
-	chain := append(make([]*layers.Layer, 0, 1+len(l.Ancestors)), l)
-	for _, id := range l.Ancestors {
-		if l, err = find(id); err != nil {
-			return nil, err
-		}
-		chain = append(chain, l)
-	}
-	return chain, nil
-}
-
 // tree returns the layers of an image, or with layer, that layer alone.
 func (a *app) tree(arg string, layer bool) ([]*layers.Layer, error) {
 	if layer {

@@ -2,9 +2,8 @@ package main
 
 import (
 	"context"
-
-	"go.podman.io/storage"
-	"golang.org/x/sync/errgroup"
+	"fmt"
+	"slices"
 
 	"github.com/ostree-storage/ostree-storage/layers"
 	"github.com/ostree-storage/ostree-storage/store/object"
@@ -15,130 +14,161 @@ const blockSize = 4096
 
 func blocks(size int64) int64 { return (size + blockSize - 1) &^ (blockSize - 1) }
 
-// A usage says for every image and layer of all stores what its files take, from the commits' metadata: no file is looked at.
+// A usage says for images and layers of all stores what their files take, from the commits' metadata. File objects have numbers.
 type usage struct {
-	commits map[object.Checksum][]fileUse // the distinct file objects of each commit
-	sizes   []int64                       // by object
-	chains  map[string][]*layers.Layer    // by layer
+	app     *app
+	table   *layerTable
+	ledgers []*layers.Ledger
+	places  []place   // by layer
+	numbers [][]int32 // by home: the numbers of its ledger's objects, nil if they are the same
+	sizes   []int64   // by object, in blocks
+	chains  map[string][]int32
 }
 
-// A fileUse is a file object, by its number.
-type fileUse int32
+// A place is where a layer's account is.
+type place struct {
+	home int8 // from 1; 0 is not asked for
+	at   int32
+}
 
 // A share is what a set of layers takes: all of it, and what nothing else has.
 type share struct{ Size, Unique int64 }
 
-// usage reads the commits of all layers of the images.
-func (a *app) usage(tops []string) (*usage, error) {
-	u := &usage{commits: map[object.Checksum][]fileUse{}, chains: map[string][]*layers.Layer{}}
-	work := map[object.Checksum]*layers.Layer{}
-	known := map[string]*layers.Layer{}
+// usage finds out what the commits of all layers of the images hold. With keep that is written down for the next time. The ledger of
+// the first home may be open already.
+func (a *app) usage(t *layerTable, tops []string, keep bool, first *layers.Ledger) (*usage, error) {
+	u := &usage{app: a, table: t, places: make([]place, len(t.list)), chains: map[string][]int32{}}
+	asked := make([]bool, len(t.list))
+	var rest []int32
 	for _, top := range tops {
-		if _, ok := u.chains[top]; ok || top == "" {
+		if _, ok := u.chains[top]; ok {
 			continue
 		}
-		chain, err := a.chainAmong(top, known)
+		chain, err := t.chain(top)
 		if err != nil {
 			return nil, err
 		}
 		u.chains[top] = chain
-		for _, l := range chain {
-			if l.Applied() {
-				work[l.Commit] = l
+		for _, n := range chain {
+			if !asked[n] {
+				asked[n] = true
+				rest = append(rest, n)
 			}
 		}
 	}
-	return u, u.read(work)
-}
-
-// A sized is a file object and its size.
-type sized struct {
-	sum  object.Checksum
-	size int64
-}
-
-func (u *usage) read(work map[object.Checksum]*layers.Layer) error {
-	type result struct {
-		commit object.Checksum
-		files  []sized
-	}
-	g, ctx := errgroup.WithContext(context.Background())
-	g.SetLimit(4)
-	results := make(chan result, 8)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		numbers := map[object.Checksum]fileUse{}
-		for r := range results {
-			uses := make([]fileUse, 0, len(r.files))
-			for _, f := range r.files {
-				n, ok := numbers[f.sum]
-				if !ok {
-					n = fileUse(len(u.sizes))
-					numbers[f.sum] = n
-					u.sizes = append(u.sizes, blocks(f.size))
-				}
-				uses = append(uses, n)
-			}
-			u.commits[r.commit] = uses
-		}
-	}()
-	for commit, l := range work {
-		g.Go(func() error {
-			files, err := commitFiles(ctx, l)
-			if err == nil {
-				results <- result{commit, files}
-			}
-			return err
-		})
-	}
-	err := g.Wait()
-	close(results)
-	<-done
+	homes, err := a.catalogs()
 	if err != nil {
-		return advise(codeError{exitDamage, err}, "storagectl check")
+		return nil, err
 	}
-	return nil
+	u.ledgers = make([]*layers.Ledger, len(homes))
+	u.ledgers[0] = first
+	for h := 0; h < len(homes) && len(rest) > 0; h++ {
+		if rest, err = u.look(h, rest, keep && a.isOurs(h)); err != nil {
+			return nil, advise(codeError{exitDamage, err}, "storagectl check")
+		}
+	}
+	if len(rest) > 0 {
+		return nil, advise(codeError{exitDamage, fmt.Errorf("layer %s: %w", t.list[rest[0]].ID, layers.ErrUnknown)}, "storagectl check")
+	}
+	u.number()
+	return u, nil
 }
 
-// commitFiles lists the distinct regular files of a layer.
-func commitFiles(ctx context.Context, l *layers.Layer) ([]sized, error) {
-	var files []sized
-	seen := make(map[object.Checksum]struct{}, l.Entries)
-	err := l.Walk(ctx, func(e *layers.Entry) error {
-		if e.Whiteout || !isRegular(e.Mode) {
-			return nil
+// ledger opens the ledger of a home. What others provide is not believed, and cannot be kept.
+func (u *usage) ledger(home int) *layers.Ledger {
+	if u.ledgers[home] == nil {
+		u.ledgers[home] = layers.OpenLedger(u.app.homes[home], u.app.isOurs(home))
+	}
+	return u.ledgers[home]
+}
+
+// look looks for layers in a home, and returns those that it does not have.
+func (u *usage) look(home int, asked []int32, keep bool) (rest []int32, err error) {
+	ids := u.table.ids(asked)
+	l := u.ledger(home)
+	err = l.LookAtCommits(context.Background(), ids, keep)
+	for i, n := range asked {
+		if at, recorded := l.At(ids[i]); recorded {
+			u.places[n] = place{int8(home + 1), at}
+		} else {
+			rest = append(rest, n)
 		}
-		if _, ok := seen[e.Checksum]; !ok {
-			seen[e.Checksum] = struct{}{}
-			files = append(files, sized{e.Checksum, e.Size})
+	}
+	return rest, err
+}
+
+// number gives the file objects of all homes their numbers.
+func (u *usage) number() {
+	u.numbers = make([][]int32, len(u.ledgers))
+	bySum := map[object.Checksum]int32{}
+	several := len(u.ledgers)-slices.IndexFunc(u.ledgers, func(l *layers.Ledger) bool { return l != nil }) > 1
+	for h, l := range u.ledgers {
+		if l == nil {
+			continue
 		}
-		return nil
+		for i := range int32(l.Objects()) {
+			sum, size := l.File(i)
+			if !several {
+				u.sizes = append(u.sizes, blocks(max(size, 0)))
+				continue
+			}
+			n, ok := bySum[sum]
+			if !ok {
+				n = int32(len(u.sizes))
+				u.sizes = append(u.sizes, blocks(max(size, 0)))
+				bySum[sum] = n
+			}
+			u.numbers[h] = append(u.numbers[h], n)
+		}
+	}
+}
+
+// files visits the distinct regular files of a layer.
+func (u *usage) files(layer int32, visit func(number int32)) {
+	p := u.places[layer]
+	numbers := u.numbers[p.home-1]
+	u.ledgers[p.home-1].Files(p.at, func(n int32) {
+		if numbers != nil {
+			n = numbers[n]
+		}
+		visit(n)
 	})
-	return files, err
 }
 
-// shares divides what is stored among owners, each a list of commits: what each has, and what it alone has.
-func (u *usage) shares(owners [][]object.Checksum) []share {
+// checksums visits the distinct regular files of a layer, by their checksums.
+func (u *usage) checksums(layer int32, visit func(object.Checksum)) {
+	p := u.places[layer]
+	l := u.ledgers[p.home-1]
+	l.Files(p.at, func(n int32) {
+		sum, _ := l.File(n)
+		visit(sum)
+	})
+}
+
+// catalog is the one that has a layer.
+func (u *usage) catalog(layer int32) *layers.Catalog { return u.app.homes[u.places[layer].home-1] }
+
+// shares divides what is stored among owners, each a list of layers: what each has, and what it alone has.
+func (u *usage) shares(owners [][]int32) []share {
 	owned := make([]int32, len(u.sizes)) // how many owners an object has
 	last := make([]int32, len(u.sizes))  // the last owner that was counted, from 1
-	each := func(owner int, visit func(fileUse)) {
-		for _, c := range owners[owner] {
-			for _, n := range u.commits[c] {
+	each := func(owner int, visit func(int32)) {
+		for _, l := range owners[owner] {
+			u.files(l, func(n int32) {
 				if last[n] != int32(owner+1) {
 					last[n] = int32(owner + 1)
 					visit(n)
 				}
-			}
+			})
 		}
 	}
 	out := make([]share, len(owners))
 	for i := range owners {
-		each(i, func(n fileUse) { owned[n]++; out[i].Size += u.sizes[n] })
+		each(i, func(n int32) { owned[n]++; out[i].Size += u.sizes[n] })
 	}
 	clear(last)
 	for i := range owners {
-		each(i, func(n fileUse) {
+		each(i, func(n int32) {
 			if owned[n] == 1 {
 				out[i].Unique += u.sizes[n]
 			}
@@ -148,20 +178,20 @@ func (u *usage) shares(owners [][]object.Checksum) []share {
 }
 
 // common returns how many bytes any two owners have in common.
-func (u *usage) common(owners [][]object.Checksum) [][]int64 {
+func (u *usage) common(owners [][]int32) [][]int64 {
 	const most = 64 // the picture shows no more
 	owners = owners[:min(len(owners), most)]
 	masks := make([]uint64, len(u.sizes))
-	for i, commits := range owners {
-		for _, c := range commits {
-			for _, n := range u.commits[c] {
-				masks[n] |= 1 << i
-			}
+	for i, list := range owners {
+		for _, l := range list {
+			u.files(l, func(n int32) { masks[n] |= 1 << i })
 		}
 	}
 	byMask := map[uint64]int64{}
 	for n, mask := range masks {
-		byMask[mask] += u.sizes[n]
+		if mask != 0 {
+			byMask[mask] += u.sizes[n]
+		}
 	}
 	out := make([][]int64, len(owners))
 	for i := range owners {
@@ -178,28 +208,15 @@ func (u *usage) common(owners [][]object.Checksum) [][]int64 {
 	return out
 }
 
-// commitsOf are the commits of a chain.
-func (u *usage) commitsOf(top string) []object.Checksum {
-	var out []object.Checksum
-	for _, l := range u.chains[top] {
-		if l.Applied() {
-			out = append(out, l.Commit)
+// save writes the ledgers of our own homes; all says that everything was asked for. A ledger saves time: that it cannot be
+// written stops nobody.
+func (u *usage) save(all bool) {
+	for h, l := range u.ledgers {
+		if l == nil || !u.app.isOurs(h) {
+			continue
+		}
+		if err := l.Save(all && h == 0); err != nil {
+			u.app.say("%v", err)
 		}
 	}
-	return out
-}
-
-// layersOf indexes the layers of all stores by id.
-func layersOf(s storage.Store) (map[string]*storage.Layer, error) {
-	all, err := s.Layers()
-	if err != nil {
-		return nil, err
-	}
-	byID := make(map[string]*storage.Layer, len(all))
-	for i := range all {
-		if old := byID[all[i].ID]; old == nil || old.ReadOnly {
-			byID[all[i].ID] = &all[i]
-		}
-	}
-	return byID, nil
 }

@@ -26,7 +26,8 @@ const (
 var rooms = []room{
 	{"store/object", nil, nil}, // pure: no files, no paths
 	{"store/index", []string{"store/object"}, []string{sys}},
-	{"store", []string{"store/object", "store/index"}, []string{sys, sync}},
+	{"store/ledger", []string{"store/object"}, nil}, // pure
+	{"store", []string{"store/object", "store/index", "store/ledger"}, []string{sys, sync}},
 	{"store/storetest", []string{"store"}, nil},
 	{"layers", []string{"store", "store/object"}, []string{sys, sync}},
 	{"selinux", nil, []string{sys, "github.com/opencontainers/selinux", "github.com/dlclark/regexp2"}},
@@ -51,7 +52,7 @@ var below = map[string]bool{"integration": true, "hack": true, "cmd/storagectl":
 // quiet are the rooms that return what they have to say and do it themselves: no
 // logs, and no other programs.
 var quiet = map[string]bool{
-	"store": true, "store/object": true, "store/index": true, "layers": true, "selinux": true, "internal/overlay": true,
+	"store": true, "store/object": true, "store/index": true, "store/ledger": true, "layers": true, "selinux": true, "internal/overlay": true,
 }
 
 var unquiet = map[string]bool{"log": true, "log/slog": true, "os/exec": true}
