@@ -84,6 +84,10 @@ func (f *flattener) openLayers() (err error) {
 	if f.lists, err = openInodeLists(f.m.chain); err != nil {
 		return err
 	}
+	return f.openTrees()
+}
+
+func (f *flattener) openTrees() error {
 	for _, l := range f.m.chain {
 		fd, err := openDirAt(unix.AT_FDCWD, l.TreeDir())
 		if err != nil {

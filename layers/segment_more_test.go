@@ -132,3 +132,47 @@ func TestCloneSegments(t *testing.T) {
 		t.Errorf("%d parts, where the first catalog has five layers and no lower segment", len(parts))
 	}
 }
+
+// TestCheckSegments finds what is wrong with a segment, and mends it by mounting the layers.
+func TestCheckSegments(t *testing.T) {
+	damage := map[string]func(t *testing.T, segment string){
+		"a copy with another content": func(t *testing.T, segment string) {
+			var st unix.Stat_t
+			path := segment + "/tree/etc/a"
+			must(t, unix.Lstat(path, &st))
+			must(t, os.WriteFile(path, []byte("rott"), 0o644))
+			must(t, unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{st.Atim, st.Mtim}, 0))
+		},
+		"a copy with another mode": func(t *testing.T, segment string) { must(t, os.Chmod(segment+"/tree/etc/a", 0o600)) },
+		"a name that is gone":      func(t *testing.T, segment string) { must(t, os.Remove(segment+"/tree/usr/y")) },
+		"a name too many":          func(t *testing.T, segment string) { must(t, os.WriteFile(segment+"/tree/usr/more", nil, 0o644)) },
+		"a directory of others":    func(t *testing.T, segment string) { must(t, os.Lchown(segment+"/tree/usr", 5, 5)) },
+		"a directory that hides": func(t *testing.T, segment string) {
+			must(t, unix.Setxattr(segment+"/tree/usr", "trusted.overlay.opaque", []byte("y"), 0))
+		},
+		"a directory of none twice": func(t *testing.T, segment string) { must(t, os.RemoveAll(segment+"/dirs/etc")) },
+	}
+	for what, do := range damage {
+		t.Run(what, func(t *testing.T) {
+			base := tmpfs(t)
+			c := fiveLayers(t, base+"/home")
+			if found := checkAll(t, c); len(found) > 0 {
+				t.Fatalf("a fault of nothing: %v", found)
+			}
+			do(t, base+"/home/layers/l1/segment")
+			found := checkAll(t, c)
+			if len(found) == 0 || found[0].Kind != layers.FaultSegment || found[0].Layer != "l1" {
+				t.Errorf("found %v", found)
+			}
+			mended, err := c.Repair(context.Background(), "l1", layers.RepairOptions{})
+			must(t, err)
+			if len(mended) == 0 {
+				t.Error("nothing was mended")
+			}
+			wantSegments(t, c, "mended", 0)
+			if found := checkAll(t, c); len(found) > 0 {
+				t.Errorf("after the repair: %v", found)
+			}
+		})
+	}
+}

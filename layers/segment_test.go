@@ -75,6 +75,9 @@ func TestSegmentsMatchMount(t *testing.T) {
 			if want := (depth - 1) / k; segments != want {
 				t.Errorf("%d layers have %d segments of %d", depth, segments, want)
 			}
+			if found := checkAll(t, c); len(found) > 0 {
+				t.Errorf("a check found %v", found)
+			}
 			whole, parts := mountTrees(t, chain), mountDirs(t, dirs)
 			compareTrees(t, describeTree(t, whole, true), describeTree(t, parts, true))
 			if a, b := listTree(t, whole), listTree(t, parts); a != b {

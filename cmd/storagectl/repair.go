@@ -239,7 +239,7 @@ func (a *app) mendLayers(v *repairAnswer, c mendable, list []finding) error {
 			continue
 		}
 		for _, id := range f.Layers {
-			if seen[id] || !slices.Contains([]string{"record", "ref", "inodes", "tree"}, f.Kind) || byID[id] == nil {
+			if seen[id] || !slices.Contains([]string{"record", "ref", "inodes", "tree", "segment", "ledger"}, f.Kind) || byID[id] == nil {
 				continue
 			}
 			seen[id] = true
