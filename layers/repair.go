@@ -72,21 +72,17 @@ func (c *Catalog) Repair(ctx context.Context, id string, o RepairOptions) ([]Men
 		more, err := c.mendTree(ctx, id, o)
 		done = append(done, more...)
 		if len(more) > 0 && !o.DryRun {
-			err = errors.Join(err, c.forgetSegments(id))
+			now := time.Now() // a ledger sees by the directory's change time that it does not hold
+			err = errors.Join(err, c.forgetSegments(id), os.Chtimes(c.home+"/"+layersName+"/"+id, now, now))
 		}
 		if err != nil {
 			return done, fmt.Errorf("repair layer %s: %w", id, err)
 		}
 	}
-	if o.DryRun || len(done) == 0 {
-		return done, nil
+	if !o.DryRun && len(done) > 0 {
+		return done, c.repo.Sync()
 	}
-	// What was known of the layer does not hold: ledgers see that by its directory.
-	now := time.Now()
-	if err := os.Chtimes(c.home+"/"+layersName+"/"+id, now, now); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return done, err
-	}
-	return done, c.repo.Sync()
+	return done, nil
 }
 
 // mendRef gives a layer its ref back.

@@ -106,6 +106,7 @@ func (u *usage) number() {
 		if l == nil {
 			continue
 		}
+		u.sizes = slices.Grow(u.sizes, l.Objects())
 		for i := range int32(l.Objects()) {
 			sum, size := l.File(i)
 			if !several {
