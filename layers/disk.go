@@ -76,13 +76,23 @@ func setFdXattr(fd int, attr string, value []byte) error {
 	return nil
 }
 
-// dressOpenDir gives an open directory its metadata. Its content must be complete: any change of it changes the time.
+// dressOpenDir gives an open directory its metadata, as far as it differs: a change of what is the same goes through the filesystem's journal
+// too. Its content must be complete: any change of it changes the time.
 func dressOpenDir(fd int, m *meta, xattrs []object.Xattr, label string, t store.Time) error {
-	if err := unix.Fchown(fd, int(m.uid), int(m.gid)); err != nil {
-		return fmt.Errorf("set the owner %d:%d: %w", m.uid, m.gid, err)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return fmt.Errorf("look at the directory: %w", err)
 	}
-	if err := unix.Fchmod(fd, m.mode&0o7777); err != nil {
-		return fmt.Errorf("set the mode: %w", err)
+	owned := st.Uid == m.uid && st.Gid == m.gid
+	if !owned {
+		if err := unix.Fchown(fd, int(m.uid), int(m.gid)); err != nil {
+			return fmt.Errorf("set the owner %d:%d: %w", m.uid, m.gid, err)
+		}
+	}
+	if !owned || st.Mode != m.mode {
+		if err := unix.Fchmod(fd, m.mode&0o7777); err != nil {
+			return fmt.Errorf("set the mode: %w", err)
+		}
 	}
 	for _, x := range xattrs {
 		if err := setFdXattr(fd, x.Name, x.Value); err != nil {

@@ -20,7 +20,7 @@ func (g *ingest) mkdir(parent nodeID, name string) (nodeID, error) {
 		return noNode, err
 	}
 	defer d.release()
-	if err := unix.Mkdirat(d.fd, name, 0o700); err != nil {
+	if err := unix.Mkdirat(d.fd, name, 0o755); err != nil {
 		return noNode, fmt.Errorf("make the directory: %w", err)
 	}
 	above := g.metaOf(parent)

@@ -21,7 +21,7 @@ const (
 	// maxPooled bounds it with the buffers at rest: with room for the other sizes, none is given back only to be asked for again.
 	maxPooled = 2 * maxInFlight
 	// maxQueue bounds how many files wait for a worker, and so how many directories they keep open.
-	maxQueue = 256
+	maxQueue = 64
 )
 
 // A placement is one file for a worker.

@@ -210,10 +210,11 @@ func (c *Catalog) Commit(id string, s *Staged) error {
 	if err := placeSegments(s.segments); err != nil {
 		return fmt.Errorf("commit layer %s: %w", id, err)
 	}
-	if err := c.repo.Sync(); err != nil {
+	// What is left of the stage goes first: one change of the disk instead of two.
+	if err := errors.Join(s.closeStage(), c.repo.Sync()); err != nil {
 		return fmt.Errorf("commit layer %s: %w", id, err)
 	}
-	return s.closeStage()
+	return nil
 }
 
 // place moves a staged tree to its layer. The record comes last: until it says so, the layer has no content.

@@ -42,9 +42,26 @@ type treeDir struct {
 	gone  bool // removed from the tree; close it when the last user is done
 }
 
+// widened says that the process's table of descriptors has room for all directories, or will soon.
+var widened sync.Once
+
+// widen makes room in the table of descriptors, once. Where it grows bit by bit the kernel waits each time, some ten milliseconds, until all
+// cores have seen it, and everybody else for who opens a directory then.
+func widen(room int) {
+	fd, err := openDirAt(unix.AT_FDCWD, "/")
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	if high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, room); err == nil {
+		unix.Close(high)
+	}
+}
+
 // newTreeDirs takes over the descriptor of the tree's root.
 func newTreeDirs(t *layerTree, root int) *treeDirs {
 	d := &treeDirs{tree: t, keep: idleDirs(), open: make(map[nodeID]*treeDir)}
+	widened.Do(func() { go widen(d.keep) })
 	d.open[rootNode] = &treeDir{fd: root, id: rootNode, owner: d, users: 1} // stays open
 	return d
 }

@@ -25,7 +25,7 @@ func (s *Stage) hold(it *item) (ready bool, err error) {
 		return ready, nil
 	}
 	n := object.Name{Checksum: it.sum, Type: object.TypeFile}
-	linked, err := s.holdLink(n, it.fits)
+	linked, err := s.holdLink(n, s.repos(), it.fits)
 	if err == nil && !linked {
 		twin := *it
 		if it.open >= 0 {
@@ -47,10 +47,10 @@ func (s *Stage) hold(it *item) (ready bool, err error) {
 	return true, nil
 }
 
-// holdLink links an object into the stage if this repository or another one has it and it fits.
-func (s *Stage) holdLink(n object.Name, fits func(*unix.Stat_t) bool) (bool, error) {
+// holdLink links an object into the stage if one of the repositories has it and it fits.
+func (s *Stage) holdLink(n object.Name, from []*root, fits func(*unix.Stat_t) bool) (bool, error) {
 	own := int(s.own.Fd())
-	for _, r := range s.repos() {
+	for _, r := range from {
 		err := s.r.disk.link(int(r.objects.Fd()), n.LoosePath(), own, n.String())
 		switch err {
 		case nil:
@@ -95,7 +95,7 @@ func (s *Stage) PutDirTree(t *object.DirTree) (object.Checksum, error) {
 			key(d.Meta)
 		}
 	})
-	b, err := t.AppendBinary(nil)
+	b, err := t.MarshalBinary()
 	return s.putMetadata(object.TypeDirTree, b, err)
 }
 
@@ -126,9 +126,15 @@ func (s *Stage) putMetadata(t object.Type, b []byte, err error) (object.Checksum
 	if known {
 		return n.Checksum, nil
 	}
-	linked, err := s.holdLink(n, func(st *unix.Stat_t) bool { return st.Size == int64(len(b)) })
+	from := s.repos()
+	if !s.there(n, len(b)) {
+		from = from[1:]
+	} else if s.keep(n, b) {
+		return n.Checksum, nil
+	}
+	linked, err := s.holdLink(n, from, func(st *unix.Stat_t) bool { return st.Size == int64(len(b)) })
 	if err == nil && !linked {
-		err = s.writeMetadata(n, b)
+		err = s.writeMetadata(n, b, false)
 	}
 	if err != nil {
 		s.mu.Lock()
@@ -140,13 +146,16 @@ func (s *Stage) putMetadata(t object.Type, b []byte, err error) (object.Checksum
 	return n.Checksum, nil
 }
 
-func (s *Stage) writeMetadata(n object.Name, b []byte) error {
+func (s *Stage) writeMetadata(n object.Name, b []byte, sync bool) error {
 	fd, err := s.r.disk.create(int(s.own.Fd()), n.String(), 0o644)
 	if err != nil {
 		return placeError("create", n.String(), err)
 	}
-	err = errors.Join(writeAll(fd, b, 0), unix.Close(fd))
-	if err != nil {
+	err = writeAll(fd, b, 0)
+	if err == nil && sync {
+		err = s.r.disk.sync(fd)
+	}
+	if err = errors.Join(err, unix.Close(fd)); err != nil {
 		s.r.disk.remove(int(s.own.Fd()), n.String())
 		return &os.PathError{Op: "write", Path: n.String(), Err: err}
 	}

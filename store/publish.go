@@ -96,7 +96,13 @@ func (s *Stage) publishObjects(files eachPlaced, turn turn) error {
 		if n.Type == object.TypeCommit {
 			return nil
 		}
+		if _, ok := s.kept.bytes[n]; ok {
+			return nil
+		}
 		return turn(func() error { return s.publishStaged(n) })
+	}
+	if err := s.regain(&touched, turn); err != nil {
+		return err
 	}
 	for _, n := range s.held {
 		if err := publish(n); err != nil {

@@ -39,6 +39,7 @@ type Stage struct {
 	avoid    avoid
 	relabel  relabeller // its map is guarded by mu
 	early    early
+	kept     keptMetadata
 
 	mu       sync.Mutex
 	claims   laneCounts                            // per laneHash: the next lane that no file of this stage has asked for

@@ -111,12 +111,10 @@ func (w *world) apply(id string, o StageOptions, files ...testFile) (err error) 
 	if err := w.repo.MoveRef(staged, "layer/"+id); err != nil {
 		return err
 	}
-	if !o.NoSync {
-		if err := w.repo.Sync(); err != nil {
-			return err
-		}
+	if err := s.Close(); err != nil || o.NoSync {
+		return err
 	}
-	return s.Close()
+	return w.repo.Sync()
 }
 
 type testFile struct {
