@@ -232,6 +232,9 @@ const sweepChunk = 256
 
 // sweepSome deletes objects that need no order among them, as several goroutines that each take a part.
 func (r *root) sweepSome(m *marker, names []object.Name, aside string, freed *Freed) error {
+	if len(names) == 1 {
+		return r.sweepPart(m, names, aside, freed)
+	}
 	var parts [removers]*Freed
 	var g errgroup.Group
 	size := (len(names) + removers - 1) / removers
@@ -240,17 +243,7 @@ func (r *root) sweepSome(m *marker, names []object.Name, aside string, freed *Fr
 			parts[i] = new(Freed)
 		}
 		part := names[min(i*size, len(names)):min((i+1)*size, len(names))]
-		g.Go(func() error {
-			for _, n := range part {
-				if !m.garbage(n) {
-					continue
-				}
-				if err := r.deleteObject(n, aside, parts[i]); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+		g.Go(func() error { return r.sweepPart(m, part, aside, parts[i]) })
 	}
 	err := g.Wait()
 	for _, p := range parts {
@@ -259,6 +252,18 @@ func (r *root) sweepSome(m *marker, names []object.Name, aside string, freed *Fr
 		}
 	}
 	return err
+}
+
+func (r *root) sweepPart(m *marker, names []object.Name, aside string, freed *Freed) error {
+	for _, n := range names {
+		if !m.garbage(n) {
+			continue
+		}
+		if err := r.deleteObject(n, aside, freed); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // deleteObject unlinks an object. A commit goes with what belongs to it, and is moved to the directory aside, if one is
