@@ -53,8 +53,12 @@ func newLedgerWorld(t *testing.T) *ledgerWorld {
 // ledgerTar has files of all kinds: the layer's own, shared by pairs, equal ones of one layer, which are lanes, private and linked ones.
 func ledgerTar(t *testing.T, i int) []byte {
 	own, pair := fmt.Sprintf("own %d", i), fmt.Sprintf("pair %d", i/2)
-	return makeTar(t, dir("usr/", 0o755), file("usr/own", own), file("usr/pair", pair), file("usr/twice", pair), file("usr/same", "all have it"),
-		file("etc/private", own), file("usr/empty", ""), file("etc/.wh.gone", ""))
+	items := []item{dir("usr/", 0o755), file("usr/own", own), file("usr/pair", pair), file("usr/twice", pair), file("usr/same", "all have it"),
+		file("etc/private", own), file("etc/.wh.gone", "")}
+	if i == 0 { // the object of a whiteout is one of a file there, and of none elsewhere
+		items = append(items, file("usr/empty", ""))
+	}
+	return makeTar(t, items...)
 }
 
 func (w *ledgerWorld) path(parts ...string) string {
@@ -256,10 +260,17 @@ func TestLedgerIsChecked(t *testing.T) {
 	if found := check(); found != nil {
 		t.Errorf("of a good store: %v", found)
 	}
+	same := w.objectOf("own 1")
+	must(t, os.Rename(same, same+".old"))
+	must(t, os.WriteFile(same, []byte("own 1"), 0o644))
+	if found := check(); found != nil {
+		t.Errorf("of an account that nobody would use: %v", found)
+	}
+	must(t, os.Rename(same+".old", same))
 	b, err := os.ReadFile(w.file())
 	must(t, err)
 	at := bytes.Index(b, []byte("tree/etc/private")) - 2
-	b[at]++ // how many names it has
+	b[at]-- // how many names it has; more than it has links would not be used
 	binary.LittleEndian.PutUint32(b[24:], crc32.Checksum(b[32:], crc32.MakeTable(crc32.Castagnoli)))
 	must(t, os.WriteFile(w.file(), b, 0o600))
 	if found := check(); len(found) != 1 || !strings.Contains(found[0], "ledger") {

@@ -22,6 +22,12 @@ func (l *Ledger) Wrong(ctx context.Context, ids []string) ([]string, error) {
 		}
 	}
 	l.compare(asked, true)
+	asked = slices.DeleteFunc(asked, func(i int32) bool { return l.state[i] != holds })
+	if err := l.findFiles(asked); err != nil {
+		return nil, err
+	}
+	l.findOthers(asked)
+	l.disprove(asked) // what du would not use is not wrong
 	wrong := make([]bool, len(asked))
 	err := onAllCores(len(asked), func(k int) error {
 		a := &l.book.Accounts[asked[k]]
@@ -67,7 +73,7 @@ func (l *Ledger) uses(a *ledger.Account) map[object.Name]usedFile {
 	out := make(map[object.Name]usedFile, len(a.Uses))
 	for _, u := range a.Uses {
 		o := &l.book.Objects[u.Object]
-		f := usedFile{names: u.Names, size: o.Size}
+		f := usedFile{names: u.Names, size: max(o.Size, 0)} // of a whiteout there is none, and the object is an empty file
 		if u.Names > 0 {
 			f.ino = o.Ino
 		}
