@@ -2,6 +2,7 @@ package differential_test
 
 import (
 	"fmt"
+	"os"
 	"testing"
 
 	"github.com/ostree-storage/ostree-storage/integration/differential"
@@ -35,8 +36,12 @@ func TestDeepChains(t *testing.T) {
 		}
 	}
 	random(9_100, 2*segment-1)
-	for seed := uint64(1); seed <= 8; seed++ {
-		runSeed(t, p, seed)
+	seeds := uint64(2)
+	if os.Getenv("SOAK") != "" {
+		seeds = 40
+	}
+	for seed := range seeds {
+		runSeed(t, p, 1+seed)
 	}
 	if p.Stats.Paths < 1000 {
 		t.Error("this compares too little to mean anything")
