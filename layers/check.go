@@ -106,6 +106,22 @@ func (c *Catalog) Check(ctx context.Context, o CheckOptions, report func(Fault))
 	return c.checkRefs(report)
 }
 
+// CheckHome checks a catalog's repository and its layers at the same time: the largest tree is the work of one core, beside which the others
+// read objects. It reports what Fsck finds, then what Check finds. The Tell of both may be called at once.
+func CheckHome(ctx context.Context, c *Catalog, r store.FsckOptions, o CheckOptions, finding func(store.Finding), fault func(Fault)) error {
+	var faults []Fault
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return c.repo.Fsck(ctx, r, finding) })
+	g.Go(func() error { return c.Check(ctx, o, func(f Fault) { faults = append(faults, f) }) })
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for _, f := range faults {
+		fault(f)
+	}
+	return nil
+}
+
 // checkEach checks layers on all cores, and reports in their order.
 func (c *Catalog) checkEach(ctx context.Context, ids []string, o *CheckOptions, report func(Fault)) error {
 	o.seen = new(seenInodes)

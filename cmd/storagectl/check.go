@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -137,23 +138,22 @@ func (a *app) findings(quick bool, part, parts int) ([]finding, error) {
 	}
 	defer m.stop()
 	for i, c := range cs {
-		err := c.Repo().Fsck(ctx, store.FsckOptions{Quick: quick, Part: part, Parts: parts, Tell: m.objects}, func(f store.Finding) {
+		r := store.FsckOptions{Quick: quick, Part: part, Parts: parts, Tell: m.objects}
+		o := layers.CheckOptions{Quick: quick, Part: part, Parts: parts, Homes: cs, Tell: m.layer}
+		err := layers.CheckHome(ctx, c, r, o, func(f store.Finding) {
 			n := finding{Kind: string(f.Kind), Home: c.Home(), Path: f.Path, Reason: f.Reason, home: i, of: &f}
 			if !f.Object.Checksum.IsZero() {
 				n.Object = f.Object.String()
 			}
 			out = append(out, n)
+		}, func(f layers.Fault) {
+			n := finding{Kind: string(f.Kind), Home: c.Home(), Path: "layers/" + f.Layer, Reason: f.Reason, Layers: []string{f.Layer}, home: i, faulty: &f}
+			if f.Path != "" {
+				n.Path += "/tree/" + f.Path
+				n.Files = []string{"/" + f.Path}
+			}
+			out = append(out, n)
 		})
-		if err == nil {
-			err = c.Check(ctx, layers.CheckOptions{Quick: quick, Part: part, Parts: parts, Homes: cs, Tell: m.layer}, func(f layers.Fault) {
-				n := finding{Kind: string(f.Kind), Home: c.Home(), Path: "layers/" + f.Layer, Reason: f.Reason, Layers: []string{f.Layer}, home: i, faulty: &f}
-				if f.Path != "" {
-					n.Path += "/tree/" + f.Path
-					n.Files = []string{"/" + f.Path}
-				}
-				out = append(out, n)
-			})
-		}
 		if err != nil {
 			return nil, err
 		}
@@ -171,7 +171,10 @@ type checkMeter struct {
 	*meter
 	homes        []int64 // how many steps each takes
 	start, total int64   // of this home; of all
-	layers       int64   // of this home, that are done
+
+	mu   sync.Mutex
+	dirs int // of this home's objects, that are read
+	done int // of this home's layers
 }
 
 func (a *app) checkMeter(cs layers.Catalogs) (*checkMeter, error) {
@@ -188,17 +191,21 @@ func (a *app) checkMeter(cs layers.Catalogs) (*checkMeter, error) {
 }
 
 // objects says how many directories of this home's objects are read.
-func (m *checkMeter) objects(done int) { m.set(m.start+int64(done), m.total) }
+func (m *checkMeter) objects(done int) { m.step(func() { m.dirs = done }) }
 
 // layer says that one more of this home's layers is read.
-func (m *checkMeter) layer() {
-	m.layers++
-	m.set(min(m.start+store.ObjectDirs+m.layers, m.total), m.total)
+func (m *checkMeter) layer() { m.step(func() { m.done++ }) }
+
+func (m *checkMeter) step(note func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	note()
+	m.set(min(m.start+int64(m.dirs)+int64(m.done), m.total), m.total)
 }
 
 // next goes to the next home.
 func (m *checkMeter) next() {
-	m.start, m.layers, m.homes = m.start+m.homes[0], 0, m.homes[1:]
+	m.start, m.dirs, m.done, m.homes = m.start+m.homes[0], 0, 0, m.homes[1:]
 	m.set(m.start, m.total)
 }
 

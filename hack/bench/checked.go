@@ -56,9 +56,12 @@ func checkHome(home string, trees bool) error {
 		return err
 	}
 	var faults []string
-	err = c.Repo().Fsck(context.Background(), store.FsckOptions{}, func(f store.Finding) { faults = append(faults, fmt.Sprint(f)) })
-	if err == nil && trees {
-		err = c.Check(context.Background(), layers.CheckOptions{}, func(f layers.Fault) { faults = append(faults, f.String()) })
+	finding := func(f store.Finding) { faults = append(faults, fmt.Sprint(f)) }
+	if trees {
+		err = layers.CheckHome(context.Background(), c, store.FsckOptions{}, layers.CheckOptions{}, finding,
+			func(f layers.Fault) { faults = append(faults, f.String()) })
+	} else {
+		err = c.Repo().Fsck(context.Background(), store.FsckOptions{}, finding)
 	}
 	if len(faults) > 0 {
 		err = errors.Join(err, fmt.Errorf("the check found %d faults: %.200s", len(faults), faults))
