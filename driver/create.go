@@ -31,11 +31,7 @@ func (d *Driver) CreateReadWrite(id, parent string, o *CreateOptions) error {
 		return err
 	}
 	defer leave()
-	if err := d.create(d.stores.main, id, parent, o, true); err != nil {
-		return err
-	}
-	d.recordable.Store(true)
-	return nil
+	return d.create(d.stores.main, id, parent, o, true)
 }
 
 // CreateFromTemplate makes a layer that shows what template shows. Nothing is copied: it is a child of template.
@@ -72,7 +68,7 @@ func (d *Driver) create(c *layers.Catalog, id, parent string, o *CreateOptions, 
 		return fmt.Errorf("create layer %q: %w", id, err)
 	}
 	d.changed.Store(true)
-	d.recordable.Store(false)
+	d.recordable.Store(readWrite) // a container's record needs nothing on the disk
 	_, err = c.Create(id, parent, lo)
 	return err
 }

@@ -1,7 +1,6 @@
 package layers
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 
@@ -147,7 +146,7 @@ func (t *treeCheck) directory(fd int, st *unix.Stat_t, e *Entry) string {
 	list = slices.DeleteFunc(t.unescape(list), func(x object.Xattr) bool { return x.Name == labelXattr })
 	object.SortXattrs(list)
 	list, want := store.WithoutShadows(list), store.WithoutShadows(e.Xattrs) // the commit may be another filesystem's
-	if !slices.EqualFunc(list, want, func(a, b object.Xattr) bool { return a.Name == b.Name && bytes.Equal(a.Value, b.Value) }) {
+	if !object.EqualXattrs(list, want) {
 		return "its attributes are others"
 	}
 	return ""

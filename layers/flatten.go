@@ -28,15 +28,6 @@ type Flat struct {
 	twice bool   // make nothing but the directories that have to be there twice
 }
 
-// Flatten is Merge and Flat.Materialise.
-func Flatten(ctx context.Context, chain []*Layer, dst string) error {
-	m, err := Merge(ctx, chain)
-	if err != nil {
-		return err
-	}
-	return Flat{}.Materialise(ctx, m, dst)
-}
-
 // Materialise implements Form.
 func (form Flat) Materialise(ctx context.Context, m *Merged, dst string) error {
 	if err := os.Mkdir(dst, 0o700); err != nil {

@@ -214,7 +214,7 @@ func TestA14Deep(t *testing.T) {
 	if string(b) != "deep" {
 		t.Errorf("content %q", b)
 	}
-	must(t, layers.Flatten(context.Background(), []*layers.Layer{l}, base+"/flat"))
+	flatten(t, []*layers.Layer{l}, base+"/flat")
 	must(t, os.Mkdir(base+"/out", 0o700))
 	must(t, layers.Checkout(context.Background(), c.Repo(), l.Commit, base+"/out", layers.CheckoutOptions{}))
 	for _, root := range []string{l.TreeDir(), base + "/flat", base + "/out"} {

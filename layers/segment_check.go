@@ -203,7 +203,7 @@ func (s *segmentCheck) different(dir, from int, name string, st *unix.Stat_t, op
 		object.SortXattrs(list)
 		lists[i] = list
 	}
-	if !slices.EqualFunc(lists[0], lists[1], func(a, b object.Xattr) bool { return a.Name == b.Name && bytes.Equal(a.Value, b.Value) }) {
+	if !object.EqualXattrs(lists[0], lists[1]) {
 		return "its attributes are not those in the layer"
 	}
 	switch st.Mode & unix.S_IFMT {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ostree-storage/ostree-storage/store"
 )
 
 // A segmentLayer is a line of a segment's list: what a layer was when the segment was made. The stamps are zero of the layers that lie
@@ -27,15 +29,11 @@ type stamp struct {
 	nsec int64
 }
 
-// settled is the age from which on the next change of a directory is sure to give it another stamp: kernels before 6.13 stamp
-// changes with a clock of up to 10 ms.
-const settled = 50 * time.Millisecond
-
 func stampOf(st *unix.Stat_t) stamp { return stamp{st.Ino, st.Ctim.Sec, st.Ctim.Nsec} }
 
 // settledStamp is the stamp of a directory that was looked at, zero if its next change might not show.
 func settledStamp(st *unix.Stat_t) stamp {
-	if time.Since(time.Unix(st.Ctim.Sec, st.Ctim.Nsec)) <= settled {
+	if !store.Settled(st, time.Now()) {
 		return stamp{}
 	}
 	return stampOf(st)

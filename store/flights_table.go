@@ -68,14 +68,13 @@ const (
 
 // openFlightTable opens the table at a path, or one of this process if there is no path or that cannot be.
 func openFlightTable(path string) *flightTable {
-	err := errNotBegun
-	for range 100 { // others may be just beginning it, or giving it up
-		if path == "" || err != errNotBegun {
-			break
-		}
-		var t *flightTable
-		if t, err = shareFlightTable(path); err == nil {
+	for tries := 0; path != "" && tries < 100; tries++ { // others may be just beginning it, or giving it up
+		t, err := shareFlightTable(path)
+		if err == nil {
 			return t
+		}
+		if err != errNotBegun {
+			break
 		}
 	}
 	mem, err := unix.Mmap(-1, 0, flightBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)

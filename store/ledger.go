@@ -8,7 +8,6 @@ package store
 import (
 	"context"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -194,12 +193,6 @@ func stampOf(dir int, path string) ledger.Stamp {
 
 func stamp(st *unix.Stat_t) ledger.Stamp {
 	return ledger.Stamp{Ino: st.Ino, Sec: st.Ctim.Sec, Nsec: uint32(st.Ctim.Nsec)}
-}
-
-// settledStamp tells if the next change of a directory is sure to give it another stamp.
-func settledStamp(st *unix.Stat_t, now time.Time) bool {
-	_, settled := since(st, now)
-	return settled
 }
 
 // disprove finds accounts that do not agree with the inodes that are there, and gives them up. It returns whether there are any.

@@ -201,7 +201,7 @@ func (l *Ledger) lookAtTree(look *layerLook) error {
 	}
 	a.Dir, a.Diff = stamp(&own), stamp(&upper)
 	look.keep = !look.unrecorded && stampOf(dir, a.ID) == a.Dir && !d.strange && a.Commit != ledger.NoCommit && len(d.names) == 0 &&
-		settledStamp(&own, now) && settledStamp(&upper, now)
+		Settled(&own, now) && Settled(&upper, now)
 	return nil
 }
 
@@ -217,9 +217,10 @@ func (d *dirLook) all(dir int, name, path string) error {
 		return err
 	}
 	d.account.Dirs += st.Blocks * 512
+	empty := slices.Contains(d.l.parts.Empty, strings.TrimSuffix(path, "/")) // or should be
 	var subs []string
 	err = index.EachEntry(fd, d.buf, func(name string, ino uint64, kind uint8) error {
-		d.strange = d.strange || slices.Contains(d.l.parts.Empty, strings.TrimSuffix(path, "/"))
+		d.strange = d.strange || empty
 		if n, ok := d.l.byIno[ino]; ok && path != "" && kind != unix.DT_DIR && kind != unix.DT_UNKNOWN {
 			d.names[n]++
 			return nil

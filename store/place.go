@@ -148,7 +148,7 @@ func (s *Stage) item(f *File, size int64) (*item, error) {
 	if err != nil {
 		return nil, err
 	}
-	if mode != f.Header.Mode || !sameAttributes(xattrs, f.Header.Xattrs) {
+	if mode != f.Header.Mode || !object.EqualXattrs(xattrs, f.Header.Xattrs) {
 		it.header.Mode, it.header.Xattrs = mode, xattrs
 		h := it.header
 		it.hint = &h

@@ -241,6 +241,10 @@ const settledSince = 50 * time.Millisecond
 // since is when a directory was last changed, and whether that is long enough ago for the next change to show: kernels
 // before 6.13 stamp changes with a clock of up to 10 ms.
 func since(st *unix.Stat_t, now time.Time) (changed unix.Timespec, settled bool) {
-	age := now.Sub(time.Unix(st.Ctim.Sec, st.Ctim.Nsec))
-	return st.Ctim, age > settledSince
+	return st.Ctim, Settled(st, now)
+}
+
+// Settled tells if the next change of a directory is sure to give it another change time.
+func Settled(st *unix.Stat_t, now time.Time) bool {
+	return now.Sub(time.Unix(st.Ctim.Sec, st.Ctim.Nsec)) > settledSince
 }

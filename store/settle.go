@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"slices"
@@ -132,10 +131,4 @@ func (s *Stage) settleOn(mode uint32) (fd int, done func(), err error) {
 		return -1, nil, &os.PathError{Op: "open", Path: name, Err: err}
 	}
 	return fd, func() { unix.Close(fd); s.r.disk.removeDir(int(s.own.Fd()), name) }, nil
-}
-
-func sameAttributes(a, b []object.Xattr) bool {
-	return slices.EqualFunc(a, b, func(x, y object.Xattr) bool {
-		return x.Name == y.Name && bytes.Equal(x.Value, y.Value)
-	})
 }

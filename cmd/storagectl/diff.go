@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -197,7 +196,7 @@ func differs(x, y *file) (string, error) {
 		note(x.UID != y.UID || x.GID != y.GID, "owner")
 		note(x.Target != y.Target, "target")
 		note(x.Major != y.Major || x.Minor != y.Minor, "device")
-		note(!slices.EqualFunc(x.Xattrs, y.Xattrs, func(a, b object.Xattr) bool { return a.Name == b.Name && bytes.Equal(a.Value, b.Value) }), "xattrs")
+		note(!object.EqualXattrs(x.Xattrs, y.Xattrs), "xattrs")
 	}
 	if isRegular(x.Mode) && x.Checksum != y.Checksum {
 		same := x.Size == y.Size

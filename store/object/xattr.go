@@ -1,6 +1,7 @@
 package object
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 )
@@ -17,6 +18,11 @@ type Xattr struct {
 // them in: by the bytes of the name.
 func SortXattrs(x []Xattr) {
 	slices.SortFunc(x, func(a, b Xattr) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// EqualXattrs tells if two lists have the same attributes in the same order.
+func EqualXattrs(a, b []Xattr) bool {
+	return slices.EqualFunc(a, b, func(x, y Xattr) bool { return x.Name == y.Name && bytes.Equal(x.Value, y.Value) })
 }
 
 // checkXattrs returns the reason that x cannot be encoded, or "".
