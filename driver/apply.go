@@ -109,7 +109,7 @@ func (d *Driver) stage(c *layers.Catalog, id, parent string, o ApplyOptions) (*S
 			return nil, fmt.Errorf("parent: %w", err)
 		}
 	}
-	d.changed.Store(true)
+	d.unwritten.change()
 	s, err := c.Stage(background(), o.Diff, layers.StageOptions{
 		ID:                id,
 		Chain:             chain,

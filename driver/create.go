@@ -67,7 +67,7 @@ func (d *Driver) create(c *layers.Catalog, id, parent string, o *CreateOptions, 
 	if err := d.replace(c, id); err != nil {
 		return fmt.Errorf("create layer %q: %w", id, err)
 	}
-	d.changed.Store(true)
+	d.unwritten.change()
 	d.recordable.Store(readWrite) // a container's record needs nothing on the disk
 	_, err = c.Create(id, parent, lo)
 	return err
@@ -154,7 +154,7 @@ func (d *Driver) removeFrom(c *layers.Catalog, id string) (func() error, error) 
 			debug("remove layer %s: %v", id, err)
 		}
 	}
-	d.changed.Store(true)
+	d.unwritten.change()
 	return c.Remove(id)
 }
 

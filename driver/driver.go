@@ -27,10 +27,9 @@ type Driver struct {
 	features   overlay.Features
 	stores     *stores // while users is not 0; see enter
 	mounts     *mountTable
-	dirSync    bool          // every change of an image's record in containers/storage is durable by itself
-	changed    atomic.Bool   // something was written since the last sync of all
-	recordable atomic.Bool   // the last change needs no sync before containers/storage records it; see SyncMode
-	records    [6]recordMark // of containers/storage, at the last sync of all
+	dirSync    bool // every change of an image's record in containers/storage is durable by itself
+	unwritten  *unwritten
+	recordable atomic.Bool // the last change needs no sync before containers/storage records it; see SyncMode
 
 	mu     sync.Mutex
 	users  int                // calls that are using stores, and what they left open
@@ -77,7 +76,7 @@ func New(home string, o Options) (*Driver, error) {
 			d.dirSync = syncDirectories(o.ImageStore) && d.dirSync
 		}
 	}
-	d.records = d.markRecords()
+	d.unwritten = unwrittenOf(d)
 	d.removeStaleViews()
 	return d, nil
 }
@@ -190,12 +189,14 @@ func (d *Driver) Cleanup() error {
 			errs = append(errs, fmt.Errorf("unmount %s: %w", target, err))
 		}
 	}
-	// A tag, or a container's new name, is nothing but a record that containers/storage writes.
-	if records := d.markRecords(); d.settings.Sync != SyncNone && (d.changed.Swap(false) || records != d.records) {
-		d.records = records
-		errs = append(errs, syncFilesystem(d.home))
+	if d.settings.Sync != SyncNone && d.unwritten.take(d.markRecords()) {
+		err := syncFilesystem(d.home)
 		if d.imageStore != "" {
-			errs = append(errs, syncFilesystem(d.imageStore))
+			err = errors.Join(err, syncFilesystem(d.imageStore))
+		}
+		if err != nil {
+			d.unwritten.change()
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(append(errs, d.closeIdle())...)
