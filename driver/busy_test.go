@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/ostree-storage/ostree-storage/driver"
@@ -13,12 +14,13 @@ import (
 )
 
 // TestWithoutLocks calls what containers/storage calls without any lock while layers come and go: CRI-O's statistics and podman's
-// inspect do that, and other programs close the store meanwhile.
+// inspect do that, and other programs close the store meanwhile, so that containers/storage takes another driver.
 func TestWithoutLocks(t *testing.T) {
 	dir := testfs.Mount(t, "ext4")
-	d := open(t, dir)
+	var newest atomic.Pointer[driver.Driver]
+	newest.Store(open(t, dir))
 	b, _ := ownersTar(t)
-	apply(t, d, "img", "", b)
+	apply(t, newest.Load(), "img", "", b)
 	stop := make(chan struct{})
 	var watchers, workers sync.WaitGroup
 	gone := func(err error) {
@@ -36,6 +38,7 @@ func TestWithoutLocks(t *testing.T) {
 					return
 				default:
 				}
+				d := newest.Load()
 				id := fmt.Sprintf("c%d", i%3)
 				_, err := d.Metadata(id)
 				gone(err)
@@ -46,8 +49,16 @@ func TestWithoutLocks(t *testing.T) {
 				d.AdditionalImageStores()
 				_, err = d.ListLayers()
 				gone(err)
-				if w == 0 {
+				switch w {
+				case 0:
 					gone(d.Cleanup())
+				case 1:
+					next, err := driver.New(home(dir), options(dir))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					newest.Store(next)
 				}
 			}
 		}()
@@ -57,7 +68,7 @@ func TestWithoutLocks(t *testing.T) {
 		go func() {
 			defer workers.Done()
 			for i := range 10 {
-				life(t, d, fmt.Sprintf("c%d", w), fmt.Sprintf("l%d-%d", w, i), b)
+				life(t, newest.Load, fmt.Sprintf("c%d", w), fmt.Sprintf("l%d-%d", w, i), b)
 			}
 		}()
 	}
@@ -65,23 +76,26 @@ func TestWithoutLocks(t *testing.T) {
 	close(stop)
 	watchers.Wait()
 	checkStore(t, dir)
-	if ids, err := d.ListLayers(); err != nil || len(ids) != 1 {
+	if ids, err := newest.Load().ListLayers(); err != nil || len(ids) != 1 {
 		t.Errorf("layers %q are left, %v", ids, err)
 	}
+	must(t, newest.Load().Cleanup())
+	wantReleased(t, dir)
 }
 
 // life makes, uses and removes a container, and a layer that is staged beside it.
-func life(t *testing.T, d *driver.Driver, ctr, layer string, b []byte) {
+func life(t *testing.T, newest func() *driver.Driver, ctr, layer string, b []byte) {
 	fail := func(err error) {
 		if err != nil {
 			t.Error(err)
 		}
 	}
-	fail(d.CreateReadWrite(ctr, "img", nil))
-	root, err := d.Get(ctr, driver.MountOptions{})
+	fail(newest().CreateReadWrite(ctr, "img", nil))
+	root, err := newest().Get(ctr, driver.MountOptions{})
 	fail(err)
 	f, err := os.Open(root) // keeps the mount from a Cleanup in between
 	fail(err)
+	d := newest() // that has the stage
 	s, err := d.StageDiff("img", driver.ApplyOptions{Diff: bytes.NewReader(b)})
 	if err != nil {
 		t.Error(err)
@@ -91,7 +105,7 @@ func life(t *testing.T, d *driver.Driver, ctr, layer string, b []byte) {
 	fail(d.CommitStaged(layer, s.Path))
 	fail(s.Close())
 	fail(f.Close())
-	fail(d.Put(ctr))
-	fail(d.Remove(ctr))
-	fail(d.Remove(layer))
+	fail(newest().Put(ctr))
+	fail(newest().Remove(ctr))
+	fail(newest().Remove(layer))
 }

@@ -31,9 +31,10 @@ type Driver struct {
 	unwritten  *unwritten
 	recordable atomic.Bool // the last change needs no sync before containers/storage records it; see SyncMode
 
-	mu     sync.Mutex
-	users  int                // calls that are using stores, and what they left open
-	staged map[string]*Staged // by path
+	mu       sync.Mutex
+	users    int                // calls that are using stores, and what they left open
+	replaced bool               // by another driver: stores are closed whenever users is 0
+	staged   map[string]*Staged // by path
 }
 
 // New opens the driver's home, `<graphroot>/ostree`, and makes it if it does not exist. It is cheap, and may be called again in a
@@ -52,7 +53,6 @@ func New(home string, o Options) (*Driver, error) {
 		root:       o.Root,
 		imageStore: o.ImageStore,
 		settings:   settings,
-		mounts:     newMountTable(),
 		staged:     make(map[string]*Staged),
 	}
 	if o.Root == "" {
@@ -76,7 +76,9 @@ func New(home string, o Options) (*Driver, error) {
 			d.dirSync = syncDirectories(o.ImageStore) && d.dirSync
 		}
 	}
-	d.unwritten = unwrittenOf(d)
+	g := graphrootOf(d)
+	d.mounts, d.unwritten = g.mounts, &g.unwritten
+	g.handTo(d)
 	d.removeStaleViews()
 	return d, nil
 }
@@ -130,37 +132,6 @@ func (d *Driver) checkHome(home string) error {
 		d.features = features
 	}
 	return nil
-}
-
-// enter begins the use of the stores, and opens them if a Cleanup closed them: containers/storage may go on with a driver
-// after that. The caller must call leave once, or more often.
-func (d *Driver) enter() (leave func(), err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.stores == nil {
-		if d.stores, err = d.openStores(); err != nil {
-			d.stores = nil
-			return nil, err
-		}
-	}
-	d.users++
-	return sync.OnceFunc(func() {
-		d.mu.Lock()
-		d.users--
-		d.mu.Unlock()
-	}), nil
-}
-
-// closeIdle closes the stores if nothing uses them.
-func (d *Driver) closeIdle() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.users > 0 || d.stores == nil {
-		return nil
-	}
-	s := d.stores
-	d.stores = nil
-	return s.close()
 }
 
 // String returns Name.

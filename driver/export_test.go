@@ -34,3 +34,15 @@ func (m *MountTable) Release(target string) (bool, error) { return m.t.release(t
 
 // List is list.
 func (m *MountTable) List() map[string]int { return m.t.list() }
+
+// View makes an empty view and closes it.
+func (d *Driver) View() error {
+	v, err := d.newView()
+	if err != nil {
+		return err
+	}
+	return v.Close()
+}
+
+// RemoveStaleViews is removeStaleViews.
+func (d *Driver) RemoveStaleViews() { d.removeStaleViews() }

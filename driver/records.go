@@ -13,36 +13,11 @@ type recordMark struct {
 	ctime unix.Timespec
 }
 
-// unwritten knows whether this process may have changed a graphroot since it last wrote all of it to the disk. It belongs to the
-// process and not to one driver: containers/storage takes another driver whenever it finds that some process has shut the store
-// down, even at the beginning of its own Shutdown, and the one that it gives up is never cleaned up.
+// unwritten knows whether this process may have changed a graphroot since it last wrote all of it to the disk.
 type unwritten struct {
 	mu      sync.Mutex
 	changed bool          // through a driver
 	records [6]recordMark // as they were when all was written, or when this process began
-}
-
-type roots struct{ root, imageStore string }
-
-var unwrittenRoots struct {
-	mu sync.Mutex
-	of map[roots]*unwritten
-}
-
-// unwrittenOf returns what this process knows of the graphroot of d, which from the first time on is all that it changes there.
-func unwrittenOf(d *Driver) *unwritten {
-	unwrittenRoots.mu.Lock()
-	defer unwrittenRoots.mu.Unlock()
-	key := roots{d.root, d.imageStore}
-	u := unwrittenRoots.of[key]
-	if u == nil {
-		if unwrittenRoots.of == nil {
-			unwrittenRoots.of = make(map[roots]*unwritten)
-		}
-		u = &unwritten{records: d.markRecords()}
-		unwrittenRoots.of[key] = u
-	}
-	return u
 }
 
 // change notes that a driver is about to change something.

@@ -1,8 +1,10 @@
 package driver
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -25,20 +27,39 @@ func (d *Driver) newView() (*view, error) {
 	if err := os.MkdirAll(d.viewsDir(), 0o700); err != nil {
 		return nil, err
 	}
+	for {
+		v, err := d.tryView()
+		if !errors.Is(err, errStale) {
+			return v, err
+		}
+	}
+}
+
+// errStale says that another driver took a new view for that of a dead process, before it was locked.
+var errStale = errors.New("taken for stale")
+
+func (d *Driver) tryView() (*view, error) {
 	dir, err := os.MkdirTemp(d.viewsDir(), "")
 	if err != nil {
 		return nil, err
 	}
 	f, err := os.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errStale
+	}
 	if err != nil {
 		return nil, err
 	}
 	v := &view{path: filepath.Join(dir, "merged"), dir: f}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, err), v.Close())
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		err = os.Mkdir(v.path, 0o700)
 	}
-	if err := os.Mkdir(v.path, 0o700); err != nil {
-		return nil, errors.Join(err, v.Close())
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK), errors.Is(err, fs.ErrNotExist):
+		return nil, cmp.Or(f.Close(), errStale)
+	case err != nil:
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, err), v.Close())
 	}
 	return v, nil
 }
