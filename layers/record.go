@@ -161,7 +161,15 @@ func writeRecord(dir string, l *Layer) error {
 		return writeLinks(filepath.Join(dir, recordName), b)
 	}
 	tmp := filepath.Join(dir, recordTmp)
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = l.catalog.repo.WriteOut(f)
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	if err := os.Rename(tmp, filepath.Join(dir, recordName)); err != nil {

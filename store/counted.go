@@ -117,7 +117,7 @@ func (s *Stage) writeList(sync bool) error {
 	if err == nil && sync {
 		err = s.r.disk.sync(fd)
 	}
-	if err := errors.Join(err, unix.Close(fd)); err != nil {
+	if err := errors.Join(err, s.let(fd)); err != nil {
 		return &os.PathError{Op: "write", Path: stagedList, Err: err}
 	}
 	s.lists.written = s.lists.of

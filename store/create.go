@@ -38,7 +38,7 @@ func (s *Stage) create(dir int, name string, it *item, xattrs []object.Xattr, cl
 		s.wrote(it.size)
 		ino, err = finish(fd, it, xattrs)
 	}
-	if err = errors.Join(err, unix.Close(fd)); err != nil {
+	if err = errors.Join(err, s.let(fd)); err != nil {
 		s.r.disk.remove(dir, name)
 		return 0, wrapPlace("write", name, err)
 	}

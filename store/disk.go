@@ -15,6 +15,8 @@ type disk interface {
 	removeDir(dir int, name string) error
 	stamp(dir int, name string, mtime unix.Timespec) error // sets the modification time
 	sync(fd int) error                                     // fdatasync of one file
+	writeOut(fd int) error                                 // the content of one file, not what leads to it
+	syncDir(fd int) error                                  // fsync of a directory
 	syncfs(fd int) error                                   // the whole filesystem
 }
 
@@ -58,6 +60,20 @@ func (kernel) stamp(dir int, name string, mtime unix.Timespec) error {
 func (kernel) sync(fd int) error {
 	_, err := retry(func() (int, error) { return 0, unix.Fdatasync(fd) })
 	return err
+}
+
+func (kernel) writeOut(fd int) error {
+	const all = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
+	_, err := retry(func() (int, error) { return 0, unix.SyncFileRange(fd, 0, 0, all) })
+	return err
+}
+
+func (kernel) syncDir(fd int) error {
+	if _, err := retry(func() (int, error) { return 0, unix.Fsync(fd) }); err != nil {
+		return err
+	}
+	var st unix.Stat_t // xfs finds nothing left to wait for in a directory if it was shut down by an error of the disk, and says so by this alone
+	return unix.Fstat(fd, &st)
 }
 
 func (kernel) syncfs(fd int) error {

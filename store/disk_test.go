@@ -131,6 +131,20 @@ func (f *faulty) sync(fd int) error {
 	return f.disk.sync(fd)
 }
 
+func (f *faulty) writeOut(fd int) error {
+	if err := f.op("write out %s", f.at(fd, "")); err != nil {
+		return err
+	}
+	return f.disk.writeOut(fd)
+}
+
+func (f *faulty) syncDir(fd int) error {
+	if err := f.op("sync %s", f.at(fd, "")); err != nil {
+		return err
+	}
+	return f.disk.syncDir(fd)
+}
+
 func (f *faulty) syncfs(fd int) error {
 	if err := f.op("syncfs"); err != nil {
 		return err

@@ -64,6 +64,9 @@ func (s *Stage) holdLink(n object.Name, from []*root, fits func(*unix.Stat_t) bo
 			return false, placeError("hold", n.String(), err)
 		}
 		if fits(&st) {
+			if r != s.r {
+				s.syncAll()
+			}
 			return true, nil
 		}
 		if err := s.r.disk.remove(own, n.String()); err != nil {
@@ -155,7 +158,7 @@ func (s *Stage) writeMetadata(n object.Name, b []byte, sync bool) error {
 	if err == nil && sync {
 		err = s.r.disk.sync(fd)
 	}
-	if err = errors.Join(err, unix.Close(fd)); err != nil {
+	if err = errors.Join(err, s.let(fd)); err != nil {
 		s.r.disk.remove(int(s.own.Fd()), n.String())
 		return &os.PathError{Op: "write", Path: n.String(), Err: err}
 	}

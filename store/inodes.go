@@ -48,7 +48,7 @@ type Inodes struct {
 }
 
 // WriteInodes writes the list of the inodes that tree shares with the repository, for later layers to avoid. It is
-// called after Publish. The file must not exist; it is not synced.
+// called after Publish. The file must not exist; it is durable with the next SyncNames.
 func (s *Stage) WriteInodes(path string, tree *os.File) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(tree.Fd()), &st); err != nil {
@@ -59,7 +59,11 @@ func (s *Stage) WriteInodes(path string, tree *os.File) error {
 	if err != nil {
 		return &os.PathError{Op: "create", Path: path, Err: err}
 	}
-	if err := errors.Join(writeAll(fd, b, 0), unix.Close(fd)); err != nil {
+	err = writeAll(fd, b, 0)
+	if err == nil && s.r.ordered() {
+		err = s.r.disk.writeOut(fd)
+	}
+	if err := errors.Join(err, unix.Close(fd)); err != nil {
 		return &os.PathError{Op: "write", Path: path, Err: err}
 	}
 	return nil

@@ -17,12 +17,12 @@ type keptDisk struct {
 	linked, wrote int
 }
 
-func (d *keptDisk) syncfs(fd int) error {
+func (d *keptDisk) sync(fd int) error {
 	if f := d.before; f != nil {
 		d.before = nil
 		f()
 	}
-	return d.disk.syncfs(fd)
+	return d.disk.sync(fd)
 }
 
 func (d *keptDisk) link(fromDir int, from string, toDir int, to string) error {

@@ -216,6 +216,7 @@ func (s *Stage) place(dir int, name string, it *item) (Placed, error) {
 				mine.land(dir, name, err)
 				return p, err
 			}
+			s.syncAll()
 			at = joined
 		}
 		if !s.take(at.ino, n) {
@@ -233,6 +234,7 @@ func (s *Stage) place(dir int, name string, it *item) (Placed, error) {
 			}
 			mode := Linked
 			if at.foreign {
+				s.syncAll()
 				mode = Adopted
 			}
 			return s.placed(it, mode, at.ino, n), nil

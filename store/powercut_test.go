@@ -76,6 +76,7 @@ func ackLayers(t *testing.T, home string) {
 	files := pool(100)
 	for i := 0; ; i++ {
 		id := fmt.Sprintf("%s-%d", os.Getenv("STORE_TEST_ROUND"), i)
+		w.alien = i%2 == 1
 		if w.apply(id, StageOptions{}, some(rnd, files)...) != nil {
 			return // the power is gone
 		}

@@ -32,11 +32,7 @@ func (s *Stage) Publish(ctx context.Context, ref string, commit object.Checksum,
 	if _, ok := s.put[top]; !ok {
 		return fmt.Errorf("publish %s: %w", ref, &MissingError{top})
 	}
-	// Without a sync of all, the ref and the list have one of their own: a torn ref would stop every deletion.
-	if err := s.r.writeRef(int(s.own.Fd()), stagedRefFile, commit, s.o.NoSync); err != nil {
-		return fmt.Errorf("publish %s: %w", ref, err)
-	}
-	if err := s.settle(); err != nil {
+	if err := s.settle(commit); err != nil {
 		return fmt.Errorf("publish %s: %w", ref, err)
 	}
 	if err := s.publish(ctx, ref, commit, files); err != nil {
@@ -46,13 +42,23 @@ func (s *Stage) Publish(ctx context.Context, ref string, commit object.Checksum,
 	return nil
 }
 
-// settle makes what was staged durable, or with NoSync notes what is not.
-func (s *Stage) settle() error {
+// settle writes the ref's file and makes what was staged durable, or with NoSync notes what is not. Without a sync of all, the ref
+// has one of its own: a torn ref would stop every deletion, and the journal has all that was made before it.
+func (s *Stage) settle(commit object.Checksum) error {
 	if err := s.early.wait(); err != nil {
 		return err
 	}
-	if s.o.NoSync {
+	written, err := s.writeFresh()
+	if err == nil {
+		err = s.r.writeRef(int(s.own.Fd()), stagedRefFile, commit, s.o.NoSync || written)
+	}
+	switch {
+	case err != nil:
+		return err
+	case s.o.NoSync:
 		return s.r.noteUnsynced(s.written)
+	case written:
+		return nil
 	}
 	return s.r.syncfs(int(s.dir.Fd()))
 }
@@ -320,7 +326,7 @@ func (s *Stage) publishCopy(dir int, name string, p *Placed) error {
 	return s.publishStaged(object.Name{Checksum: p.Checksum, Type: object.TypeFile})
 }
 
-// syncfs is the one way to make things durable. What was published without a sync before is durable then as well.
+// syncfs makes everything durable, also what was published without a sync before.
 func (r *root) syncfs(fd int) error {
 	notes, err := r.unsyncedNotes()
 	if err != nil {

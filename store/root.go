@@ -24,6 +24,7 @@ type root struct {
 	probes  probes
 	flights flights
 	counted counted
+	journal journal
 }
 
 func (r *root) fd() int { return int(r.dir.Fd()) }

@@ -20,6 +20,7 @@ type StageOptions struct {
 	NoSync      bool      // publish without waiting for the disk
 	Ancestors   []*Inodes // inodes that must not be used: those of the trees below this one
 	Sources     []*Repo   // other repositories on this filesystem whose objects may be linked
+	SyncAll     bool      // Publish also makes durable what the caller puts into Dir by itself
 	Meet        string    // directory on a tmpfs in which stages of several processes tell each other what they write, "" for none
 }
 
@@ -39,6 +40,7 @@ type Stage struct {
 	avoid    avoid
 	relabel  relabeller // its map is guarded by mu
 	early    early
+	fresh    fresh
 	kept     keptMetadata
 
 	mu       sync.Mutex
@@ -86,6 +88,7 @@ func (r *Repo) NewStage(o StageOptions) (*Stage, error) {
 		loose: map[object.Checksum]bool{}, put: map[object.Name]struct{}{}, settled: map[string]settlement{},
 		handles: map[handleKey]unix.FileHandle{}, avoid: avoid{lists: o.Ancestors},
 	}
+	s.fresh.all = o.SyncAll
 	s.near = near(r.root, o.Sources)
 	s.relabel = relabelled(r.root, f, o.Sources)
 	if s.cloneMin, err = r.root.cloneMin(f); err != nil {
@@ -200,6 +203,7 @@ func (s *Stage) Close() error {
 // leave gives up a stage without removing it: Recover does that.
 func (s *Stage) leave() {
 	_ = s.early.wait() // Publish has asked, if it came to that
+	_ = s.fresh.close()
 	s.claims.table.free()
 	s.used.zero.free()
 	for _, f := range []**os.File{&s.dir, &s.own} {

@@ -45,7 +45,7 @@ func (s *Stage) PutStream(dir int, name string, f File, size int64, body io.Read
 	if err == nil {
 		p, err = s.place(dir, name, it)
 	}
-	if err = errors.Join(err, unix.Close(fd)); err != nil {
+	if err = errors.Join(err, s.let(fd)); err != nil {
 		s.r.disk.remove(dir, name)
 		return Placed{}, err
 	}

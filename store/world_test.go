@@ -17,6 +17,8 @@ type world struct {
 	t    testing.TB
 	home string
 	repo *Repo
+
+	alien bool // stages say that they have files of others
 }
 
 // newWorld makes a world in a new directory of top, which is a quick filesystem.
@@ -84,6 +86,9 @@ func (w *world) apply(id string, o StageOptions, files ...testFile) (err error) 
 	if err != nil {
 		return err
 	}
+	if w.alien {
+		s.syncAll()
+	}
 	staged := "staged/" + s.Name()
 	err = s.Publish(context.Background(), staged, commit, func(link func(int, string, Placed) error) error {
 		for _, f := range files {
@@ -114,7 +119,7 @@ func (w *world) apply(id string, o StageOptions, files ...testFile) (err error) 
 	if err := s.Close(); err != nil || o.NoSync {
 		return err
 	}
-	return w.repo.Sync()
+	return w.repo.SyncNames()
 }
 
 type testFile struct {

@@ -33,6 +33,7 @@ var watchedCalls = map[int]watched{
 	unix.SYS_FSYNC:           {"sync", [][2]int{{0, -1}}},
 	unix.SYS_FDATASYNC:       {"sync", [][2]int{{0, -1}}},
 	unix.SYS_SYNCFS:          {"syncfs", [][2]int{{0, -1}}},
+	unix.SYS_SYNC_FILE_RANGE: {"write out", [][2]int{{0, -1}}},
 	unix.SYS_FTRUNCATE:       {"truncate", [][2]int{{0, -1}}},
 	unix.SYS_FALLOCATE:       {"allocate", [][2]int{{0, -1}}},
 	unix.SYS_WRITE:           {"write", [][2]int{{0, -1}}},

@@ -1,0 +1,79 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxFresh is how many new files a stage has open until Publish. With more, and with more than earlyBytes, a syncfs is quicker.
+const maxFresh = 256
+
+// A fresh is the new files of a small stage, such as a step of a build makes. Where the journal orders changes, Publish has
+// them written out one by one and not all that the filesystem has not written yet.
+type fresh struct {
+	mu    sync.Mutex
+	files []int
+	all   bool // there are others
+}
+
+// let closes a file that this stage has made, now or with Publish.
+func (s *Stage) let(fd int) error {
+	s.fresh.mu.Lock()
+	defer s.fresh.mu.Unlock()
+	if !s.fresh.all && len(s.fresh.files) < maxFresh && !s.o.NoSync && s.r.ordered() {
+		s.fresh.files = append(s.fresh.files, fd)
+		return nil
+	}
+	s.fresh.all = true
+	return errors.Join(s.fresh.close(), unix.Close(fd))
+}
+
+// syncAll has Publish sync the whole filesystem, since the stage has files that others made and that may not be durable.
+func (s *Stage) syncAll() {
+	s.fresh.mu.Lock()
+	defer s.fresh.mu.Unlock()
+	s.fresh.all = true
+}
+
+// close closes the files.
+func (f *fresh) close() error {
+	var err error
+	for _, fd := range f.files {
+		err = errors.Join(err, unix.Close(fd))
+	}
+	f.files = nil
+	return err
+}
+
+// writeFresh writes out the files of the stage, if it knows them all, and reports whether it did.
+func (s *Stage) writeFresh() (done bool, err error) {
+	s.fresh.mu.Lock()
+	defer s.fresh.mu.Unlock()
+	defer func() { err = errors.Join(err, s.fresh.close()) }()
+	if s.fresh.all || !s.r.ordered() {
+		return false, nil
+	}
+	notes, err := s.r.unsyncedNotes()
+	if err != nil {
+		return false, err
+	}
+	for _, name := range notes {
+		if ofThisBoot(name) { // what this stage has linked may be torn
+			return false, nil
+		}
+	}
+	for _, fd := range s.fresh.files {
+		if err := unix.SyncFileRange(fd, 0, 0, unix.SYNC_FILE_RANGE_WRITE); err != nil {
+			break // the next call says so
+		}
+	}
+	for _, fd := range s.fresh.files {
+		if err := s.r.disk.writeOut(fd); err != nil {
+			return false, fmt.Errorf("write out the files of the stage: %w", err)
+		}
+	}
+	return true, nil
+}
