@@ -20,13 +20,15 @@ const (
 	maxInFlight = 32 << 20
 	// maxPooled bounds it with the buffers at rest: with room for the other sizes, none is given back only to be asked for again.
 	maxPooled = 2 * maxInFlight
-	// maxQueue bounds how many files wait for a worker, and so how many directories they keep open.
-	maxQueue = 64
+	// maxBatch and batchBytes bound what one worker gets at once, in files and in bytes.
+	maxBatch   = 16
+	batchBytes = 128 << 10
+	// maxQueue bounds how many batches wait for a worker, and so how many directories they keep open.
+	maxQueue = 8
 )
 
 // A placement is one file for a worker.
 type placement struct {
-	dir    *treeDir
 	name   string
 	entry  string // name in the tar
 	file   store.File
@@ -36,16 +38,27 @@ type placement struct {
 	stream *chunkPipe // of a larger one
 }
 
+// A batch is what one worker places: files of one directory, which lie side by side in most tars, so that it is opened once for all of
+// them and workers seldom wait for each other's changes of one directory.
+type batch struct {
+	dir   *treeDir
+	files []placement
+	bytes int
+}
+
 // A placer is a pool of workers that put files into a stage.
 type placer struct {
 	stage  *store.Stage
+	dirs   *treeDirs
 	fail   func(entry string, err error) error
 	cancel context.CancelFunc
 	ctx    context.Context
-	tasks  chan placement
+	tasks  chan *batch
+	spare  chan *batch // for reuse
+	next   *batch      // what the reader of the tar has not handed over yet, or nil
 	budget *semaphore.Weighted
 	bufs   bufferPool
-	busy   sync.WaitGroup // files that are not placed yet
+	busy   sync.WaitGroup // batches that are not placed yet
 	done   sync.WaitGroup // workers
 
 	mu   sync.Mutex
@@ -54,8 +67,9 @@ type placer struct {
 }
 
 // newPlacer starts the workers. fail makes an error name the entry.
-func newPlacer(ctx context.Context, stage *store.Stage, fail func(string, error) error) *placer {
-	p := &placer{stage: stage, fail: fail, tasks: make(chan placement, maxQueue), budget: semaphore.NewWeighted(maxInFlight)}
+func newPlacer(ctx context.Context, stage *store.Stage, dirs *treeDirs, fail func(string, error) error) *placer {
+	p := &placer{stage: stage, dirs: dirs, fail: fail, budget: semaphore.NewWeighted(maxInFlight)}
+	p.tasks, p.spare = make(chan *batch, maxQueue), make(chan *batch, maxQueue)
 	p.ctx, p.cancel = context.WithCancel(ctx)
 	p.kept = make(map[*inode]store.Time)
 	for range hands() {
@@ -65,10 +79,46 @@ func newPlacer(ctx context.Context, stage *store.Stage, fail func(string, error)
 	return p
 }
 
-// whole queues a file whose body is in memory or that has none. body goes back to the pool.
-func (p *placer) whole(t placement) {
-	p.busy.Add(1)
-	p.tasks <- t
+// whole queues a file of a directory whose body is in memory or that has none. The body goes back to the pool, on error too.
+func (p *placer) whole(dir nodeID, t placement) error {
+	if err := p.begin(dir); err != nil {
+		p.release(t.body)
+		return err
+	}
+	b := p.next
+	b.files, b.bytes = append(b.files, t), b.bytes+len(t.body)
+	if len(b.files) == maxBatch || b.bytes >= batchBytes || len(p.tasks) == 0 { // or workers wait already
+		p.flush()
+	}
+	return nil
+}
+
+// begin sees that next is a batch of the directory.
+func (p *placer) begin(dir nodeID) error {
+	if p.next != nil && p.next.dir.id == dir {
+		return nil
+	}
+	p.flush()
+	d, err := p.dirs.get(dir)
+	if err != nil {
+		return err
+	}
+	select {
+	case p.next = <-p.spare:
+	default:
+		p.next = &batch{files: make([]placement, 0, maxBatch)}
+	}
+	p.next.dir = d
+	return nil
+}
+
+// flush hands over the next batch, if there is any.
+func (p *placer) flush() {
+	if p.next != nil {
+		p.busy.Add(1)
+		p.tasks <- p.next
+		p.next = nil
+	}
 }
 
 // read takes size bytes of r into a buffer of the pool.
@@ -108,9 +158,12 @@ func cutShort(err error) error {
 }
 
 // feed queues a large file and copies its body to the worker.
-func (p *placer) feed(t placement, r io.Reader) error {
+func (p *placer) feed(dir nodeID, t placement, r io.Reader) error {
 	t.stream = newChunkPipe(p)
-	p.whole(t)
+	if err := p.whole(dir, t); err != nil {
+		return err
+	}
+	p.flush()
 	for left := t.size; left > 0; {
 		n := min(left, chunkSize)
 		b, err := p.read(r, n)
@@ -129,28 +182,42 @@ func (p *placer) feed(t placement, r io.Reader) error {
 
 func (p *placer) work() {
 	defer p.done.Done()
-	for t := range p.tasks {
-		if p.failed() == nil {
-			if err := p.put(&t); err != nil {
-				p.stop(p.fail(t.entry, err))
+	for b := range p.tasks {
+		for i := range b.files {
+			t := &b.files[i]
+			if p.failed() == nil {
+				if err := p.put(b.dir.fd, t); err != nil {
+					p.stop(p.fail(t.entry, err))
+				}
 			}
+			if t.stream != nil {
+				t.stream.closeReader()
+			}
+			p.release(t.body)
 		}
-		if t.stream != nil {
-			t.stream.closeReader()
-		}
-		p.release(t.body)
-		t.dir.release()
+		p.recycle(b)
 		p.busy.Done()
 	}
 }
 
-func (p *placer) put(t *placement) error {
+// recycle ends a batch.
+func (p *placer) recycle(b *batch) {
+	b.dir.release()
+	clear(b.files)
+	b.files, b.bytes = b.files[:0], 0
+	select {
+	case p.spare <- b:
+	default:
+	}
+}
+
+func (p *placer) put(dir int, t *placement) error {
 	var placed store.Placed
 	var err error
 	if t.stream != nil {
-		placed, err = p.stage.PutStream(t.dir.fd, t.name, t.file, t.size, t.stream)
+		placed, err = p.stage.PutStream(dir, t.name, t.file, t.size, t.stream)
 	} else {
-		placed, err = p.stage.PutFile(t.dir.fd, t.name, t.file, t.body)
+		placed, err = p.stage.PutFile(dir, t.name, t.file, t.body)
 	}
 	if err != nil {
 		return err
@@ -211,6 +278,7 @@ func (p *placer) cause(err error) error {
 
 // drain waits until all queued files are placed.
 func (p *placer) drain() error {
+	p.flush()
 	p.busy.Wait()
 	return p.failed()
 }
@@ -218,6 +286,8 @@ func (p *placer) drain() error {
 // close ends the workers.
 func (p *placer) close() {
 	p.cancel()
+	p.stop(context.Canceled) // what is still in hand is dropped
+	p.flush()
 	close(p.tasks)
 	p.done.Wait()
 	p.bufs.close()

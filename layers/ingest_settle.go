@@ -47,16 +47,11 @@ func (g *ingest) put(id nodeID, entry string, size int64, body io.Reader) error 
 	} else if err := g.fits(size); err != nil {
 		return err
 	}
-	if t.dir, err = g.dirs.get(n.parent); err != nil {
-		g.place.release(t.body)
-		return err
-	}
 	n.flags |= nodeMade
 	if size <= maxWhole {
-		g.place.whole(t)
-		return nil
+		return g.place.whole(n.parent, t)
 	}
-	return g.place.feed(t, body)
+	return g.place.feed(n.parent, t, body)
 }
 
 // fits refuses what can only be a sparse file made to keep a machine busy.
