@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ostree-storage/ostree-storage/store"
 	"github.com/ostree-storage/ostree-storage/store/object"
 	"golang.org/x/sys/unix"
 )
@@ -167,7 +168,7 @@ func writeRecord(dir string, l *Layer) error {
 	}
 	_, err = f.Write(b)
 	if err == nil {
-		err = l.catalog.repo.WriteOut(f)
+		err = store.WriteOut(f)
 	}
 	if err := errors.Join(err, f.Close()); err != nil {
 		return err

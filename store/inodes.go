@@ -60,7 +60,7 @@ func (s *Stage) WriteInodes(path string, tree *os.File) error {
 		return &os.PathError{Op: "create", Path: path, Err: err}
 	}
 	err = writeAll(fd, b, 0)
-	if err == nil && s.r.ordered() {
+	if err == nil {
 		err = s.r.disk.writeOut(fd)
 	}
 	if err := errors.Join(err, unix.Close(fd)); err != nil {

@@ -52,11 +52,8 @@ func ext4Journal(dev uint64) bool {
 }
 
 // WriteOut has a file's content written to the disk, and returns when it is there. With SyncNames afterwards it is durable.
-func (r *Repo) WriteOut(f *os.File) error {
-	if !r.root.ordered() {
-		return nil // SyncNames writes all
-	}
-	if err := r.root.disk.writeOut(int(f.Fd())); err != nil {
+func WriteOut(f *os.File) error {
+	if err := (kernel{}).writeOut(int(f.Fd())); err != nil {
 		return &os.PathError{Op: "write out", Path: f.Name(), Err: err}
 	}
 	return nil
@@ -64,14 +61,15 @@ func (r *Repo) WriteOut(f *os.File) error {
 
 // SyncNames makes durable what was done before, but the content of files other than those of WriteOut, and those that were
 // durable already.
-func (r *Repo) SyncNames() error {
-	if r.root.readOnly {
+func (n *Names) SyncNames() error {
+	r := n.root
+	switch {
+	case r.readOnly:
 		return nil
+	case r.ordered():
+		return r.syncNames()
 	}
-	if !r.root.ordered() {
-		return r.Sync()
-	}
-	return r.root.syncNames()
+	return r.syncfs(r.fd())
 }
 
 // syncNames makes a change and waits for it.
