@@ -110,7 +110,7 @@ func (d *Driver) recordStatus() string {
 	case d.dirSync:
 		return "yes (directory sync)"
 	}
-	return "when the program has ended and no container is mounted (the filesystem has no directory sync)"
+	return "when the program has shut the store down, as podman and buildah do at their end and skopeo does not, and no container is mounted (the filesystem has no directory sync)"
 }
 
 // storeStatus describes the other stores and repositories.
