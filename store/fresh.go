@@ -8,8 +8,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxFresh is how many new files a stage has open until Publish. With more, and with more than earlyBytes, a syncfs is quicker.
+// maxFresh is how many new files a stage has open until Publish, or a part of what the process may open, since it may fill several
+// stages at once. With more a syncfs is quicker.
 const maxFresh = 256
+
+var freshRoom = sync.OnceValue(func() int {
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		return 0
+	}
+	return int(min(maxFresh, l.Cur/32))
+})
 
 // A fresh is the new files of a small stage, such as a step of a build makes. Where the journal orders changes, Publish has
 // them written out one by one and not all that the filesystem has not written yet.
@@ -23,7 +32,7 @@ type fresh struct {
 func (s *Stage) let(fd int) error {
 	s.fresh.mu.Lock()
 	defer s.fresh.mu.Unlock()
-	if !s.fresh.all && len(s.fresh.files) < maxFresh && !s.o.NoSync && s.r.ordered() {
+	if !s.fresh.all && len(s.fresh.files) < freshRoom() && !s.o.NoSync && s.r.ordered() {
 		s.fresh.files = append(s.fresh.files, fd)
 		return nil
 	}
