@@ -29,11 +29,18 @@ const stagedRefs = "staged"
 
 // escapeRef writes an id in the characters that a ref may have, so that it can be read back.
 func escapeRef(id string) string {
+	plain := 0
+	for plain < len(id) && isPlain(id[plain]) {
+		plain++
+	}
+	if plain == len(id) { // as nearly all are
+		return id
+	}
 	var b strings.Builder
 	for i := 0; i < len(id); i++ {
 		c := id[i]
 		switch {
-		case c >= '0' && c <= '9', c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '-' && i > 0:
+		case isPlain(c), c == '-' && i > 0:
 			b.WriteByte(c)
 		case c == '_':
 			b.WriteString("__")
@@ -42,4 +49,8 @@ func escapeRef(id string) string {
 		}
 	}
 	return b.String()
+}
+
+func isPlain(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 }

@@ -24,21 +24,13 @@ func OpenLedger(c *Catalog, useFile bool) *Ledger {
 	return &Ledger{c.repo.OpenLedger(ledgerLayers{c}, useFile), c}
 }
 
-// Look finds out all about layers that have a place.
-func (l *Ledger) Look(ctx context.Context, asked []int32) error {
-	return l.inHome(l.Ledger.Look(ctx, asked))
-}
-
 // LookAtCommits finds out what the layers' commits hold, and gives those that are there their places; with keep also what is missing to
 // keep it.
 func (l *Ledger) LookAtCommits(ctx context.Context, ids []string, keep bool) error {
 	return l.inHome(l.Ledger.LookAtCommits(ctx, checkedIDs(ids), keep))
 }
 
-// LookAhead looks at all that the ledger's file has, while others find out what will be asked.
-func (l *Ledger) LookAhead() error { return l.inHome(l.Ledger.LookAhead()) }
-
-// Frees says of each of the sets of layers, which were looked at, what removing it alone would free.
+// Frees says of each of the sets of layers, which have places, what removing it alone would free.
 func (l *Ledger) Frees(ctx context.Context, sets ...[]int32) ([]store.Frees, error) {
 	each, err := l.Ledger.Frees(ctx, sets...)
 	return each, l.inHome(err)
@@ -112,9 +104,6 @@ func (c *Catalog) Frees(ctx context.Context, sets ...[]string) ([]store.Frees, e
 			if at, _ := l.At(id); at != store.NoPlace {
 				places[i] = append(places[i], at)
 			}
-		}
-		if err := l.Look(ctx, places[i]); err != nil {
-			return nil, err
 		}
 	}
 	return l.Frees(ctx, places...)

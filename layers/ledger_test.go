@@ -85,9 +85,6 @@ func (w *ledgerWorld) ask(useFile, save bool) ([]store.Frees, error) {
 			sets = append(sets, []int32{before, at})
 		}
 	}
-	if err := l.Look(context.Background(), sets[0]); err != nil {
-		return nil, err
-	}
 	each, err := l.Frees(context.Background(), sets...)
 	if err == nil && save {
 		err = l.Save(true)
@@ -228,11 +225,7 @@ func TestLedgerFile(t *testing.T) {
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
-			l := layers.OpenLedger(w.c, false)
-			if err := l.LookAtCommits(context.Background(), w.ids, true); err != nil {
-				t.Error(err)
-			}
-			if err := l.Save(true); err != nil {
+			if _, err := w.ask(false, true); err != nil {
 				t.Error(err)
 			}
 		})

@@ -2,17 +2,16 @@ package pins
 
 import (
 	"path/filepath"
-	"slices"
 )
 
 // Going lists for each of the sets of images the layers of the pinned store at path that go when all pins of these images end, children
 // before parents. It only reads, and is right as long as every registered graphroot can be read: else unpin refuses.
 func Going(path string, sets ...[]string) ([][]string, error) {
-	layers, err := readRecords(filepath.Join(path, driverName+"-layers", "layers.json"))
+	layers, _, err := LayerRecords(filepath.Join(path, driverName+"-layers"))
 	if err != nil {
 		return nil, err
 	}
-	records, err := readRecords(filepath.Join(path, driverName+"-images", "images.json"))
+	images, err := readImages(filepath.Join(path, driverName+"-images", "images.json"))
 	if err != nil {
 		return nil, err
 	}
@@ -21,36 +20,85 @@ func Going(path string, sets ...[]string) ([][]string, error) {
 		return nil, err
 	}
 	n.release()
-	parents := map[string]string{}
-	for _, l := range layers {
-		parents[l.ID] = l.Parent
+	f := newForest(layers)
+	for _, need := range n.list {
+		f.need(need.Parent)
 	}
-	chains := func(set map[string]bool, tops ...string) {
-		for _, id := range tops {
-			for _, ok := parents[id]; ok && !set[id]; _, ok = parents[id] {
-				set[id] = true
-				id = parents[id]
-			}
+	tops := map[string][]string{}
+	for _, i := range images {
+		for _, top := range append([]string{i.Layer}, i.Mapped...) {
+			f.need(top)
+			tops[i.ID] = append(tops[i.ID], top)
 		}
 	}
 	out := make([][]string, len(sets))
-	for at, images := range sets {
-		stay, leave := map[string]bool{}, map[string]bool{}
-		for _, need := range n.list {
-			chains(stay, need.Parent)
-		}
-		for _, i := range records {
-			set := stay
-			if slices.Contains(images, i.ID) {
-				set = leave
-			}
-			chains(set, append([]string{i.Layer}, i.Mapped...)...)
-		}
-		for _, l := range slices.Backward(layers) {
-			if leave[l.ID] && !stay[l.ID] {
-				out[at] = append(out[at], l.ID)
+	for at, set := range sets {
+		seen := make(map[string]bool, len(set))
+		var less []string
+		for _, id := range set {
+			if !seen[id] {
+				seen[id] = true
+				less = append(less, tops[id]...)
 			}
 		}
+		out[at] = f.without(less)
 	}
 	return out, nil
+}
+
+// A forest is layers and how often each is needed: by what stands on it, and by layers above it that are needed.
+type forest struct {
+	layers  []LayerRecord
+	at      map[string]int32
+	parents []int32 // -1 for none
+	needs   []int32
+	less    []int32 // what falls away in one question; zero between two
+}
+
+func newForest(layers []LayerRecord) *forest {
+	f := &forest{
+		layers: layers, at: make(map[string]int32, len(layers)),
+		parents: make([]int32, len(layers)), needs: make([]int32, len(layers)), less: make([]int32, len(layers)),
+	}
+	for i, l := range layers {
+		f.at[l.ID] = int32(i)
+	}
+	for i, l := range layers {
+		f.parents[i] = f.find(l.Parent)
+	}
+	return f
+}
+
+func (f *forest) find(id string) int32 {
+	if n, ok := f.at[id]; ok {
+		return n
+	}
+	return -1
+}
+
+// need says that something stands on a layer.
+func (f *forest) need(id string) {
+	for n := f.find(id); n >= 0; n = f.parents[n] {
+		if f.needs[n]++; f.needs[n] > 1 {
+			return // its parent knows
+		}
+	}
+}
+
+// without lists the layers that nothing needs once some of what was said falls away.
+func (f *forest) without(needs []string) (going []string) {
+	var met []int32
+	for _, id := range needs {
+		for n := f.find(id); n >= 0; n = f.parents[n] {
+			met = append(met, n)
+			if f.less[n]++; f.less[n] < f.needs[n] {
+				break
+			}
+			going = append(going, f.layers[n].ID)
+		}
+	}
+	for _, n := range met {
+		f.less[n] = 0
+	}
+	return going
 }

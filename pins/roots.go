@@ -68,15 +68,13 @@ func (n *needs) read(r graphroots.Root) error {
 		return err
 	}
 	own := map[string]bool{}
-	var all []record
+	var all []LayerRecord
 	for _, dir := range []string{layers, filepath.Join(r.RunRoot, "ostree-layers")} {
-		for _, name := range []string{"layers.json", "volatile-layers.json"} {
-			records, err := readRecords(filepath.Join(dir, name))
-			if err != nil {
-				return err
-			}
-			all = append(all, records...)
+		records, _, err := LayerRecords(dir)
+		if err != nil {
+			return err
 		}
+		all = append(all, records...)
 	}
 	for _, l := range all {
 		own[l.ID] = true
@@ -86,7 +84,7 @@ func (n *needs) read(r graphroots.Root) error {
 			n.list = append(n.list, Need{Graphroot: r.Graphroot, Layer: l.ID, Parent: l.Parent})
 		}
 	}
-	records, err := readRecords(filepath.Join(images, "images.json"))
+	records, err := readImages(filepath.Join(images, "images.json"))
 	if err != nil {
 		return err
 	}
@@ -119,16 +117,15 @@ func (n *needs) hold(path string) error {
 	}
 }
 
-// A record is what matters here of a layer's or an image's in containers/storage's files.
-type record struct {
+// An imageRecord is what matters here of an image in containers/storage's list.
+type imageRecord struct {
 	ID     string   `json:"id"`
-	Parent string   `json:"parent"`        // of a layer
-	Layer  string   `json:"layer"`         // of an image
-	Mapped []string `json:"mapped-layers"` // of an image: its top layer with other owners
+	Layer  string   `json:"layer"`
+	Mapped []string `json:"mapped-layers"` // its top layer with other owners
 }
 
-// readRecords reads one of these files; one that does not exist is empty.
-func readRecords(path string) ([]record, error) {
+// readImages reads a list of images; one that does not exist is empty.
+func readImages(path string) ([]imageRecord, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -136,7 +133,7 @@ func readRecords(path string) ([]record, error) {
 	if err != nil {
 		return nil, err
 	}
-	var records []record
+	var records []imageRecord
 	if err := json.Unmarshal(text, &records); err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}

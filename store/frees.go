@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 
 	"github.com/ostree-storage/ostree-storage/store/object"
@@ -20,7 +21,7 @@ type Frees struct {
 // Sum is all bytes.
 func (f Frees) Sum() int64 { return f.Data + f.Lanes + f.Private + f.Metadata }
 
-// Frees says of each of the sets of layers what removing it alone would free, and changes nothing. All layers were looked at before. It costs
+// Frees says of each of the sets of layers, which have places, what removing it alone would free, and changes nothing. It costs
 // a stat of each object that can go; where the index does not know a commit that stays, that commit's trees too. What others publish or
 // remove meanwhile may or may not count.
 func (l *Ledger) Frees(ctx context.Context, sets ...[]int32) ([]Frees, error) {
@@ -28,30 +29,28 @@ func (l *Ledger) Frees(ctx context.Context, sets ...[]int32) ([]Frees, error) {
 	if err := x.prepare(ctx); err != nil {
 		return nil, fmt.Errorf("count what goes: %w", err)
 	}
+	const some = 32
 	each := make([]Frees, len(sets))
-	for i, set := range x.sets {
-		each[i] = x.tally(set)
-	}
+	_ = onAllCores(1+len(sets)/some, func(c int) error {
+		t := x.newTally()
+		for i := c * some; i < min((c+1)*some, len(sets)); i++ {
+			each[i] = t.sum(sets[i])
+		}
+		x.idle <- t
+		return nil
+	})
 	return each, nil
 }
 
-// A freeing counts the names of inodes that go. An inode's number is that of the object whose own file it is, or comes after them all.
+// A freeing is one question of what goes.
 type freeing struct {
 	*Ledger
 	sets  [][]int32
 	all   []int32 // accounts of all sets
 	heads []head  // by account
-
 	named []int32 // by object, of commits: how many refs lead to it
 	reach []int32 // by object: how many commits reach it
-
-	lessNamed, lessReach []int32 // what goes in one question; zero between two
-	round                int32   // of questions
-	rounds               []int32 // by object: the question in which it was last met
-
-	gone     []int32 // by inode: how many of its names go in this round
-	met      []int32 // inodes that have names that go
-	laneDone []int32 // by inode: the round in which the lane file was counted
+	idle  chan *tally
 }
 
 // A head is what an account's ref leads to.
@@ -71,20 +70,69 @@ func (x *freeing) prepare(ctx context.Context) error {
 			}
 		}
 	}
-	objects := len(x.book.Objects)
-	x.named, x.reach = make([]int32, objects), make([]int32, objects)
-	x.lessNamed, x.lessReach, x.rounds = make([]int32, objects), make([]int32, objects), make([]int32, objects)
-	x.gone, x.laneDone = make([]int32, objects+len(x.nodes)), make([]int32, objects+len(x.nodes))
-	if err := x.count(ctx); err != nil {
-		return err
+	x.compare(x.all, true)
+	for range maxAgain { // after which somebody changes what we look at
+		if err := x.look(ctx, x.all); err != nil {
+			return err
+		}
+		if err := x.count(ctx); err != nil { // which takes as long as the others do to look ahead
+			return err
+		}
+		right, err := x.confirm(x.all)
+		if err != nil {
+			return err
+		}
+		if right {
+			break
+		}
 	}
-	// No set frees what all together do not.
-	numbers, _ := x.unreached(x.all)
+	x.findOthers(x.all) // of those that are not right after all
+	x.idle = make(chan *tally, runtime.GOMAXPROCS(0)+1)
+	return x.findUnreached()
+}
+
+// findUnreached finds all objects that can go. No set frees what all together do not.
+func (x *freeing) findUnreached() error {
+	if !slices.ContainsFunc(x.found, func(f foundFile) bool { return !f.asked }) {
+		return nil
+	}
+	t := x.newTally()
+	numbers, _ := t.unreached(x.all)
+	x.idle <- t
 	return x.find(slices.DeleteFunc(slices.Clone(numbers), func(n int32) bool { return x.found[n].asked }))
 }
 
+// A tally counts the names of inodes that go with one set after the other. An inode's number is that of the object whose own file it is, or
+// comes after them all.
+type tally struct {
+	*freeing
+	lessNamed, lessReach []int32 // what goes in one question; zero between two
+	round                int32   // of questions
+	rounds               []int32 // by object: the question in which it was last met
+	out, going           []int32 // of the last question
+
+	gone     []int32 // by inode: how many of its names go in this round
+	met      []int32 // inodes that have names that go
+	laneDone []int32 // by inode: the round in which the lane file was counted
+}
+
+func (x *freeing) newTally() *tally {
+	select {
+	case t := <-x.idle:
+		return t
+	default:
+	}
+	objects, inodes := len(x.book.Objects), len(x.book.Objects)+len(x.nodes)
+	return &tally{
+		freeing: x, lessNamed: make([]int32, objects), lessReach: make([]int32, objects), rounds: make([]int32, objects),
+		gone: make([]int32, inodes), laneDone: make([]int32, inodes),
+	}
+}
+
 // unreached returns the objects that nothing reaches any more once the layers are gone, and those of them whose commits go.
-func (x *freeing) unreached(set []int32) (out, going []int32) {
+func (x *tally) unreached(set []int32) (out, going []int32) {
+	out, going = x.out[:0], x.going[:0]
+	defer func() { x.out, x.going = out, going }()
 	for _, i := range set {
 		if c := x.heads[i].commit; c >= 0 {
 			if x.lessNamed[c]++; x.lessNamed[c] == x.named[c] {
@@ -122,15 +170,15 @@ func (x *freeing) unreached(set []int32) (out, going []int32) {
 }
 
 // name counts names of an inode that go.
-func (x *freeing) name(n, names int32) {
+func (x *tally) name(n, names int32) {
 	if names > 0 && x.gone[n] == 0 {
 		x.met = append(x.met, n)
 	}
 	x.gone[n] += names
 }
 
-// tally counts what goes with one set.
-func (x *freeing) tally(set []int32) Frees {
+// sum counts what goes with one set.
+func (x *tally) sum(set []int32) Frees {
 	var sum Frees
 	objects, going := x.unreached(set)
 	for _, i := range going {
@@ -168,7 +216,7 @@ func (x *freeing) tally(set []int32) Frees {
 }
 
 // nameOthers counts the names of an account's other inodes.
-func (x *freeing) nameOthers(i int32, others []otherInode) {
+func (x *tally) nameOthers(i int32, others []otherInode) {
 	for k := range others {
 		n := x.others[i][k]
 		if n < 0 {
@@ -185,7 +233,7 @@ func (x *freeing) nameOthers(i int32, others []otherInode) {
 }
 
 // goneInodes sums up the inodes that have no name left.
-func (x *freeing) goneInodes(sum *Frees) {
+func (x *tally) goneInodes(sum *Frees) {
 	objects := int32(len(x.found))
 	for _, n := range x.met {
 		gone := x.gone[n]

@@ -31,6 +31,7 @@ type refCount struct {
 // count finds out what the accounts' refs are, how many refs lead to their commits, and how many commits reach the objects.
 func (x *freeing) count(ctx context.Context) error {
 	x.heads = make([]head, len(x.book.Accounts))
+	x.named, x.reach = make([]int32, len(x.book.Objects)), make([]int32, len(x.book.Objects))
 	c := &refCount{
 		freeing: x, odd: map[string]int32{}, asked: make([]bool, len(x.book.Accounts)), commits: make([]bool, len(x.named)),
 		counted: make([]bool, len(x.named)), parents: map[object.Checksum]object.Checksum{}, others: map[object.Checksum]bool{},

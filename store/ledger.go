@@ -49,6 +49,9 @@ type Ledger struct {
 	unrecorded map[int32]bool   // accounts of what is no layer, or not yet
 	byIno      map[uint64]int32 // objects by inode, where layers are looked at
 
+	dirs  chan struct{} // closed when the layers' directories were compared ahead; nil if nobody looks ahead
+	ahead chan error    // closed when all was, with what went wrong before
+
 	saved   int // accounts that the file has
 	changes int // accounts that it should have otherwise
 }
@@ -125,32 +128,35 @@ func (l *Ledger) LookAtCommits(ctx context.Context, ids []string, keep bool) err
 	return l.lookAtEach(ctx, fresh, keep)
 }
 
-// Look finds out all about layers that have a place.
-func (l *Ledger) Look(ctx context.Context, asked []int32) error {
-	l.compare(asked, true)
-	for range maxAgain {
-		var fresh []string
-		for _, i := range asked {
-			if l.state[i] == unasked || l.state[i] == reread {
-				fresh = append(fresh, l.book.Accounts[i].ID)
-			}
-		}
-		if err := l.lookAtEach(ctx, fresh, true); err != nil {
-			return err
-		}
-		if err := l.findFiles(asked); err != nil {
-			return err
-		}
-		l.findOthers(asked)
-		if !l.disprove(asked) {
-			return nil
+// look finds out what the layers' accounts are that nothing is known of.
+func (l *Ledger) look(ctx context.Context, asked []int32) error {
+	var fresh []string
+	for _, i := range asked {
+		if l.state[i] == unasked || l.state[i] == reread {
+			fresh = append(fresh, l.book.Accounts[i].ID)
 		}
 	}
-	return nil // somebody changes what we look at
+	return l.lookAtEach(ctx, fresh, true)
+}
+
+// confirm finds the inodes that the accounts name. It returns whether all are where they should be: else look again.
+func (l *Ledger) confirm(asked []int32) (bool, error) {
+	if err := l.findFiles(asked); err != nil {
+		return false, err
+	}
+	l.findOthers(asked)
+	return !l.disprove(asked), nil
 }
 
 // compare finds the accounts that hold as far as the layers' directories say.
 func (l *Ledger) compare(asked []int32, tree bool) {
+	if l.dirs != nil {
+		<-l.dirs
+	}
+	l.compareNow(asked, tree)
+}
+
+func (l *Ledger) compareNow(asked []int32, tree bool) {
 	dir := int(l.layers.Dir().Fd())
 	_ = inChunks(len(asked), func(from, to int) error {
 		for _, i := range asked[from:to] {
@@ -168,18 +174,33 @@ func (l *Ledger) compare(asked []int32, tree bool) {
 	})
 }
 
-// LookAhead looks at all that the ledger's file has, while others find out what will be asked. Nothing else may be called meanwhile.
-func (l *Ledger) LookAhead() error {
-	all := make([]int32, len(l.book.Accounts))
-	for i := range all {
-		all[i] = int32(i)
+// LookAhead begins to look at all that the ledger's file has, while others find out what will be asked.
+func (l *Ledger) LookAhead() {
+	l.dirs, l.ahead = make(chan struct{}), make(chan error, 1)
+	accounts, objects := upTo(len(l.book.Accounts)), upTo(len(l.book.Objects))
+	go func() {
+		l.compareNow(accounts, true)
+		close(l.dirs)
+		l.ahead <- l.find(objects)
+		close(l.ahead)
+	}()
+}
+
+// Wait waits until what was looked at ahead is known. Until then only what layers and objects are may be read.
+func (l *Ledger) Wait() error {
+	if l.ahead == nil {
+		return nil
 	}
-	l.compare(all, true)
-	numbers := make([]int32, len(l.book.Objects))
-	for i := range numbers {
-		numbers[i] = int32(i)
+	return <-l.ahead
+}
+
+// upTo are the numbers from 0 to n-1.
+func upTo(n int) []int32 {
+	out := make([]int32, n)
+	for i := range out {
+		out[i] = int32(i)
 	}
-	return l.find(numbers)
+	return out
 }
 
 // stampOf is the stamp of a directory, zero if it is not there.

@@ -23,11 +23,9 @@ func (l *Ledger) Wrong(ctx context.Context, ids []string) ([]string, error) {
 	}
 	l.compare(asked, true)
 	asked = slices.DeleteFunc(asked, func(i int32) bool { return l.state[i] != holds })
-	if err := l.findFiles(asked); err != nil {
+	if _, err := l.confirm(asked); err != nil { // what du would not use is not wrong
 		return nil, err
 	}
-	l.findOthers(asked)
-	l.disprove(asked) // what du would not use is not wrong
 	wrong := make([]bool, len(asked))
 	err := onAllCores(len(asked), func(k int) error {
 		a := &l.book.Accounts[asked[k]]

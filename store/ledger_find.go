@@ -2,8 +2,8 @@ package store
 
 import (
 	"encoding/hex"
+	"math/bits"
 	"runtime"
-	"slices"
 	"sync/atomic"
 	"unsafe"
 
@@ -54,6 +54,9 @@ func seen(st *unix.Stat_t) seenInode {
 
 // findFiles finds the file objects that the accounts use.
 func (l *Ledger) findFiles(asked []int32) error {
+	if err := l.Wait(); err != nil {
+		return err
+	}
 	var numbers []int32
 	for _, i := range asked {
 		for _, u := range l.book.Accounts[i].Uses {
@@ -68,16 +71,18 @@ func (l *Ledger) findFiles(asked []int32) error {
 
 // find finds objects, by number.
 func (l *Ledger) find(numbers []int32) error {
-	if slices.Sort(numbers); len(numbers) > 0 && int(numbers[len(numbers)-1]) >= l.book.Sorted() { // one directory after the other
-		slices.SortFunc(numbers, func(x, y int32) int { return l.book.Objects[x].Name.Compare(l.book.Objects[y].Name) })
+	numbers = l.byInode(numbers)
+	var dirs objectDirs
+	defer dirs.close()
+	if err := dirs.open(l, numbers); err != nil {
+		return err
 	}
 	return inChunks(len(numbers), func(from, to int) error {
-		d := objectDir{fd: -1}
-		defer d.close()
+		var buf [80]byte
 		for _, n := range numbers[from:to] {
 			name := &l.book.Objects[n].Name
 			var st unix.Stat_t
-			if err := d.lstat(l.r, name, &st); err == nil {
+			if err := dirs.lstat(name, &buf, &st); err == nil {
 				l.found[n].seenInode = seen(&st)
 			} else if err != unix.ENOENT {
 				return placeError("look for", name.LoosePath(), err)
@@ -88,26 +93,61 @@ func (l *Ledger) find(numbers []int32) error {
 	})
 }
 
-// An objectDir is the last of the directories of objects that was needed: du looks at hundreds of thousands, one directory after the
-// other, and half of a path is half of what it costs to follow it.
-type objectDir struct {
-	first byte
-	fd    int
-	name  [80]byte
+// byInode puts objects into the order of the inodes that they had, roughly: what is beside each other on the disk and in memory is
+// found a fifth faster than by name. Numbers are in the order of names themselves.
+func (l *Ledger) byInode(numbers []int32) []int32 {
+	var last uint64
+	for _, n := range numbers {
+		last = max(last, l.book.Objects[n].Ino)
+	}
+	const most = 16 // bits
+	shift := max(bits.Len64(last)-most, 0)
+	starts := make([]int32, 1<<most+1)
+	for _, n := range numbers {
+		starts[l.book.Objects[n].Ino>>shift+1]++
+	}
+	for i := range starts[1:] {
+		starts[i+1] += starts[i]
+	}
+	out := make([]int32, len(numbers))
+	for _, n := range numbers {
+		at := &starts[l.book.Objects[n].Ino>>shift]
+		out[*at] = n
+		*at++
+	}
+	return out
 }
 
-func (d *objectDir) lstat(r *root, n *object.Name, st *unix.Stat_t) error {
-	if d.fd < 0 || d.first != n.Checksum[0] {
-		d.close()
-		fd, err := unix.Openat(int(r.objects.Fd()), hex.EncodeToString(n.Checksum[:1]), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		d.fd, d.first = fd, n.Checksum[0]
+// objectDirs are descriptors, less one, of the directories of objects that are needed: half of a path is half of what it costs to follow it,
+// for hundreds of thousands of objects.
+type objectDirs [256]int
+
+func (d *objectDirs) open(l *Ledger, numbers []int32) error {
+	var needed [256]bool
+	for _, n := range numbers {
+		needed[l.book.Objects[n].Name.Checksum[0]] = true
 	}
-	b := hex.AppendEncode(d.name[:0], n.Checksum[1:])
+	for i := range d {
+		if !needed[i] {
+			continue
+		}
+		name := hex.EncodeToString([]byte{byte(i)})
+		fd, err := unix.Openat(int(l.r.objects.Fd()), name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil && err != unix.ENOENT {
+			return placeError("open", "objects/"+name, err)
+		}
+		d[i] = fd + 1
+	}
+	return nil
+}
+
+func (d *objectDirs) lstat(n *object.Name, buf *[80]byte, st *unix.Stat_t) error {
+	if d[n.Checksum[0]] == 0 {
+		return unix.ENOENT
+	}
+	b := hex.AppendEncode(buf[:0], n.Checksum[1:])
 	b = append(append(append(b, '.'), n.Type.String()...), 0)
-	_, _, errno := unix.Syscall6(unix.SYS_NEWFSTATAT, uintptr(d.fd), uintptr(unsafe.Pointer(&b[0])), uintptr(unsafe.Pointer(st)),
+	_, _, errno := unix.Syscall6(unix.SYS_NEWFSTATAT, uintptr(d[n.Checksum[0]]-1), uintptr(unsafe.Pointer(&b[0])), uintptr(unsafe.Pointer(st)),
 		unix.AT_SYMLINK_NOFOLLOW, 0, 0)
 	if errno != 0 {
 		return errno
@@ -115,11 +155,12 @@ func (d *objectDir) lstat(r *root, n *object.Name, st *unix.Stat_t) error {
 	return nil
 }
 
-func (d *objectDir) close() {
-	if d.fd >= 0 {
-		unix.Close(d.fd)
+func (d *objectDirs) close() {
+	for _, fd := range d {
+		if fd > 0 {
+			unix.Close(fd - 1)
+		}
 	}
-	d.fd = -1
 }
 
 // An otherName is where a node may be found.

@@ -46,6 +46,9 @@ func (l *Ledger) lookAtEach(ctx context.Context, fresh []string, tree bool) erro
 }
 
 func (l *Ledger) lookAtSome(ctx context.Context, ids []string, tree bool) error {
+	if err := l.Wait(); err != nil {
+		return err
+	}
 	looks := make([]layerLook, len(ids))
 	err := onAllCores(len(ids), func(i int) error {
 		looks[i].account.ID = ids[i]

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ostree-storage/ostree-storage/store/ledger"
+	"github.com/ostree-storage/ostree-storage/store/object"
 )
 
 var errBusyLedger = errors.New("another process writes it just now")
@@ -18,7 +19,7 @@ func (l *Ledger) Save(all bool) error {
 		s := l.state[i]
 		return l.book.Accounts[i].Dir != (ledger.Stamp{}) && (s == sameDir || s == holds || s == kept || s == unasked && !all)
 	}
-	changes := l.changes
+	changes := l.changes + l.knowPlaces()*l.saved/max(len(l.book.Objects), 1)
 	for i := range l.saved {
 		if !keeps(i) {
 			changes++
@@ -39,6 +40,22 @@ func (l *Ledger) Save(all bool) error {
 		return fmt.Errorf("write %s: %w", ledgerFile, err)
 	}
 	return nil
+}
+
+// knowPlaces notes where the metadata objects are that were found, which tells the next in which order to look. It returns how many were
+// not known to be anywhere.
+func (l *Ledger) knowPlaces() (fresh int) {
+	for n := range l.book.Objects {
+		o := &l.book.Objects[n]
+		if o.Name.Type == object.TypeFile || l.found[n].ino == 0 {
+			continue
+		}
+		if o.Ino == 0 {
+			fresh++
+		}
+		o.Ino = l.found[n].ino
+	}
+	return fresh
 }
 
 // manyChanges is from how many changes on the ledger is written anew, however long it is.

@@ -28,6 +28,7 @@ type app struct {
 	opened storage.Store
 	homes  layers.Catalogs // read-only, our own first
 	keep   bool            // a mount of the driver's is to outlive this process, so that it is not to clean up
+	looked bool            // the lists of layers were looked at and nothing else: containers/storage, which would read them for it, has nothing to clean up
 }
 
 // run runs the program with the given arguments and returns its exit code.

@@ -54,7 +54,8 @@ func (a *app) newDisk(all bool) (*disk, error) {
 	if all {
 		ahead.Go(func() error {
 			first = layers.OpenLedger(d.homes[0], true)
-			return first.LookAhead()
+			first.LookAhead()
+			return nil
 		})
 	}
 	err = d.read(a)
@@ -74,7 +75,7 @@ func (d *disk) read(a *app) (err error) {
 	if d.images, err = a.images(); err != nil {
 		return err
 	}
-	if d.layers, err = newLayerTable(d.store); err != nil {
+	if d.layers, err = a.layerTable(); err != nil {
 		return err
 	}
 	if d.containers, err = d.store.Containers(); err != nil {

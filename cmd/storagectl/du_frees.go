@@ -123,21 +123,7 @@ func (d *disk) unpinsOf(sets [][]*knownImage) ([]freesAnswer, error) {
 
 // goes says what removing each set of layers from a home frees, without records.
 func (d *disk) goes(home int, sets [][]int32) ([]store.Frees, error) {
-	l := d.use.ledger(home)
-	var all []int32
-	seen := make([]bool, l.Places())
-	for _, set := range sets {
-		for _, at := range set {
-			if !seen[at] {
-				all, seen[at] = append(all, at), true
-			}
-		}
-	}
-	err := l.Look(context.Background(), all)
-	if err != nil {
-		return nil, advise(err, "storagectl check")
-	}
-	each, err := l.Frees(context.Background(), sets...)
+	each, err := d.use.ledger(home).Frees(context.Background(), sets...)
 	return each, advise(err, "storagectl check")
 }
 

@@ -104,11 +104,7 @@ func (a *app) imageAnswers() ([]imageAnswer, error) {
 	for i, k := range images {
 		tops[i] = k.TopLayer
 	}
-	s, err := a.store()
-	if err != nil {
-		return nil, err
-	}
-	table, err := newLayerTable(s)
+	table, err := a.layerTable()
 	if err != nil {
 		return nil, err
 	}
@@ -180,11 +176,7 @@ func (a *app) layersCommand() *cobra.Command {
 }
 
 func (a *app) layerAnswers() ([]layerAnswer, error) {
-	s, err := a.store()
-	if err != nil {
-		return nil, err
-	}
-	t, err := newLayerTable(s)
+	t, err := a.layerTable()
 	if err != nil {
 		return nil, err
 	}
@@ -217,7 +209,7 @@ func (a *app) layerAnswers() ([]layerAnswer, error) {
 			return nil, advise(codeError{exitDamage, err}, "storagectl check")
 		}
 		answers[n] = layerAnswer{
-			ID: l.ID, Parent: l.Parent, DiffID: l.UncompressedDigest.String(), Entries: own.Entries, Images: append([]string{}, users[n]...),
+			ID: l.ID, Parent: l.Parent, DiffID: l.DiffID, Entries: own.Entries, Images: append([]string{}, users[n]...),
 			ReadOnly: l.ReadOnly, Pinned: pinned[n], Size: shares[n].Size, Shared: shares[n].Size - shares[n].Unique, Unique: shares[n].Unique,
 		}
 		if own.Applied() {

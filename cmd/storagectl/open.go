@@ -139,7 +139,7 @@ func (a *app) close() error {
 	if a.opened != nil {
 		s := a.opened
 		a.opened = nil
-		if a.keep {
+		if a.keep || a.looked {
 			s.Free()
 			return errors.Join(errs...)
 		}
