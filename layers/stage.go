@@ -86,6 +86,7 @@ func (c *Catalog) Stage(ctx context.Context, tar io.Reader, o StageOptions) (*St
 	defer closeInodeLists(lists)
 	stage, err := c.repo.NewStage(store.StageOptions{
 		SharedTimes: c.o.SharedTimes, NoSync: c.o.NoSync, Ancestors: lists, Sources: c.o.sources(), Meet: c.o.Meet,
+		SyncAll: len(o.Chain) >= c.o.segment(), // for the segments below
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make a stage: %w", err)
@@ -210,8 +211,12 @@ func (c *Catalog) Commit(id string, s *Staged) error {
 	if err := placeSegments(s.segments); err != nil {
 		return fmt.Errorf("commit layer %s: %w", id, err)
 	}
+	sync := c.repo.SyncNames
+	if c.o.NoSync {
+		sync = c.repo.Sync // of what Publish left
+	}
 	// What is left of the stage goes first: one change of the disk instead of two.
-	if err := errors.Join(s.closeStage(), c.repo.Sync()); err != nil {
+	if err := errors.Join(s.closeStage(), sync()); err != nil {
 		return fmt.Errorf("commit layer %s: %w", id, err)
 	}
 	return nil
