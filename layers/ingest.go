@@ -23,6 +23,7 @@ type ingest struct {
 	find   resolver
 	dirs   *treeDirs
 	place  *placer
+	in     *readAhead
 	label  string
 	prefix string // of the attributes that overlayfs acts on
 	owners ownable
@@ -37,9 +38,9 @@ type ingest struct {
 
 // read reads the whole tar.
 func (g *ingest) read(ctx context.Context, r io.Reader) error {
-	in := newReadAhead(ctx, r)
-	defer in.close()
-	tr := tar.NewReader(in)
+	g.in = newReadAhead(ctx, r)
+	defer g.in.close()
+	tr := tar.NewReader(g.in)
 	for {
 		hdr, err := tr.Next()
 		if errors.Is(err, io.EOF) {
@@ -55,7 +56,7 @@ func (g *ingest) read(ctx context.Context, r io.Reader) error {
 			return err
 		}
 	}
-	if _, err := io.Copy(io.Discard, in); err != nil {
+	if _, err := io.Copy(io.Discard, g.in); err != nil {
 		return g.fail("", fmt.Errorf("read the tar's padding: %w", err))
 	}
 	return g.settle()

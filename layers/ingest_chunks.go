@@ -84,19 +84,19 @@ func (p *bufferPool) close() {
 // A chunkPipe carries the body of a large file to the worker that places it.
 type chunkPipe struct {
 	p      *placer
-	chunks chan []byte
+	chunks chan piece
 	gone   chan struct{} // closed when the worker reads no more
 	err    error         // why the writer stopped; set before chunks is closed
-	now    []byte        // chunk that is being read
+	now    piece         // what is being read
 	rest   []byte
 }
 
 func newChunkPipe(p *placer) *chunkPipe {
-	return &chunkPipe{p: p, chunks: make(chan []byte, 4), gone: make(chan struct{})}
+	return &chunkPipe{p: p, chunks: make(chan piece, 4), gone: make(chan struct{})}
 }
 
 // write hands a chunk over, and returns false if the worker reads no more.
-func (c *chunkPipe) write(b []byte) bool {
+func (c *chunkPipe) write(b piece) bool {
 	select {
 	case c.chunks <- b:
 		return true
@@ -116,7 +116,7 @@ func (c *chunkPipe) closeWriter(err error) {
 func (c *chunkPipe) Read(b []byte) (int, error) {
 	if len(c.rest) == 0 {
 		c.p.release(c.now)
-		c.now = nil
+		c.now = piece{}
 		next, ok := <-c.chunks
 		if !ok {
 			if c.err != nil {
@@ -124,7 +124,7 @@ func (c *chunkPipe) Read(b []byte) (int, error) {
 			}
 			return 0, io.EOF
 		}
-		c.now, c.rest = next, next
+		c.now, c.rest = next, next.b
 	}
 	n := copy(b, c.rest)
 	c.rest = c.rest[n:]

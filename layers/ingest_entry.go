@@ -107,7 +107,7 @@ func (g *ingest) file(parent nodeID, base string, hdr *tar.Header, body io.Reade
 	if !g.opts.SharedLinks && g.tree.private(id) {
 		i.flags |= inodePrivate
 	}
-	return g.put(id, hdr.Name, hdr.Size, body)
+	return g.put(id, hdr.Name, hdr.Size, bodyOf(hdr, body, g.in))
 }
 
 // symlink hands a symlink to the workers, or makes it where no object can hold its target.
@@ -132,7 +132,7 @@ func (g *ingest) symlink(parent nodeID, base string, hdr *tar.Header) error {
 	i.meta = g.tree.metas.add(m)
 	i.setMTime(mtime(hdr))
 	if kind == kindSymlink {
-		return g.put(id, hdr.Name, 0, nil)
+		return g.put(id, hdr.Name, 0, tarBody{})
 	}
 	return g.makeSpecial(id, func(dir int, name string) error { return unix.Symlinkat(hdr.Linkname, dir, name) })
 }

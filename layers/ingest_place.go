@@ -2,9 +2,6 @@ package layers
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
 	"sync"
 
 	"github.com/ostree-storage/ostree-storage/store"
@@ -33,7 +30,7 @@ type placement struct {
 	entry  string // name in the tar
 	file   store.File
 	to     *inode
-	body   []byte // of a file that is in memory
+	body   piece // of a file that is in memory
 	size   int64
 	stream *chunkPipe // of a larger one
 }
@@ -44,6 +41,7 @@ type batch struct {
 	dir   *treeDir
 	files []placement
 	bytes int
+	chunk *aheadChunk // of the first body that is lent
 }
 
 // A placer is a pool of workers that put files into a stage.
@@ -86,8 +84,12 @@ func (p *placer) whole(dir nodeID, t placement) error {
 		return err
 	}
 	b := p.next
-	b.files, b.bytes = append(b.files, t), b.bytes+len(t.body)
-	if len(b.files) == maxBatch || b.bytes >= batchBytes || len(p.tasks) == 0 { // or workers wait already
+	b.files, b.bytes = append(b.files, t), b.bytes+len(t.body.b)
+	if b.chunk == nil {
+		b.chunk = t.body.chunk
+	}
+	far := t.body.chunk != nil && t.body.chunk != b.chunk                              // the reader of the tar needs its chunks back
+	if len(b.files) == maxBatch || b.bytes >= batchBytes || far || len(p.tasks) == 0 { // or workers wait already
 		p.flush()
 	}
 	return nil
@@ -121,60 +123,23 @@ func (p *placer) flush() {
 	}
 }
 
-// read takes size bytes of r into a buffer of the pool.
-func (p *placer) read(r io.Reader, size int64) ([]byte, error) {
-	if size == 0 {
-		return nil, nil
-	}
-	if err := p.budget.Acquire(p.ctx, bufferSize(size)); err != nil {
-		return nil, p.cause(err)
-	}
-	b, err := p.bufs.get(size)
-	if err != nil {
-		p.budget.Release(bufferSize(size))
-		return nil, err
-	}
-	if _, err := io.ReadFull(r, b); err != nil {
-		p.release(b)
-		return nil, cutShort(err)
-	}
-	return b, nil
-}
-
-func (p *placer) release(b []byte) {
-	if b != nil {
-		n := int64(cap(b))
-		p.bufs.put(b)
-		p.budget.Release(n)
-	}
-}
-
-// cutShort is for a body that ends before its size.
-func cutShort(err error) error {
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	return fmt.Errorf("read the body: %w", err)
-}
-
 // feed queues a large file and copies its body to the worker.
-func (p *placer) feed(dir nodeID, t placement, r io.Reader) error {
+func (p *placer) feed(dir nodeID, t placement, r tarBody) error {
 	t.stream = newChunkPipe(p)
 	if err := p.whole(dir, t); err != nil {
 		return err
 	}
 	p.flush()
 	for left := t.size; left > 0; {
-		n := min(left, chunkSize)
-		b, err := p.read(r, n)
+		b, err := p.read(r, min(left, minLent), min(left, chunkSize))
 		if err != nil {
 			t.stream.closeWriter(err)
 			return err
 		}
+		left -= int64(len(b.b))
 		if !t.stream.write(b) {
 			break // the worker gave up; its error comes with drain
 		}
-		left -= n
 	}
 	t.stream.closeWriter(nil)
 	return p.failed()
@@ -204,7 +169,7 @@ func (p *placer) work() {
 func (p *placer) recycle(b *batch) {
 	b.dir.release()
 	clear(b.files)
-	b.files, b.bytes = b.files[:0], 0
+	b.files, b.bytes, b.chunk = b.files[:0], 0, nil
 	select {
 	case p.spare <- b:
 	default:
@@ -217,7 +182,7 @@ func (p *placer) put(dir int, t *placement) error {
 	if t.stream != nil {
 		placed, err = p.stage.PutStream(dir, t.name, t.file, t.size, t.stream)
 	} else {
-		placed, err = p.stage.PutFile(dir, t.name, t.file, t.body)
+		placed, err = p.stage.PutFile(dir, t.name, t.file, t.body.b)
 	}
 	if err != nil {
 		return err

@@ -36,12 +36,12 @@ func (g *ingest) storeFile(id nodeID) store.File {
 }
 
 // put gives the first name of an inode to the workers.
-func (g *ingest) put(id nodeID, entry string, size int64, body io.Reader) error {
+func (g *ingest) put(id nodeID, entry string, size int64, body tarBody) error {
 	n := g.tree.node(id)
 	t := placement{name: g.tree.name(id), entry: entry, file: g.storeFile(id), to: g.tree.inode(n.inode), size: size}
 	var err error
 	if size <= maxWhole {
-		if t.body, err = g.place.read(body, size); err != nil {
+		if t.body, err = g.place.read(body, size, size); err != nil {
 			return err
 		}
 	} else if err := g.fits(size); err != nil {

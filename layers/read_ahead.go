@@ -3,11 +3,12 @@ package layers
 import (
 	"context"
 	"io"
+	"sync/atomic"
 )
 
 // What a readAhead keeps in memory at most: aheadChunks times aheadSize bytes.
 const (
-	aheadSize   = 128 << 10
+	aheadSize   = 256 << 10
 	aheadChunks = 16
 )
 
@@ -15,20 +16,34 @@ const (
 // the stream on its way to us (digests, tar-split) happens inside of the calls of Read, for an io.Pipe has no room: without
 // this, either side would mostly wait for the other.
 type readAhead struct {
-	full  chan []byte // what was read, in order
-	empty chan []byte
+	full  chan *aheadChunk // what was read, in order
+	empty chan *aheadChunk
 	ended chan struct{}
 	err   error // why there is no more; set before full is closed
-	now   []byte
+	now   *aheadChunk
 	rest  []byte // of now
+	lent  int    // bytes before rest that were lent and not passed over yet
 	drop  context.CancelFunc
+}
+
+// An aheadChunk is a piece of the tar. It is filled again when nobody uses it any more.
+type aheadChunk struct {
+	b     []byte
+	users atomic.Int32
+	home  chan *aheadChunk
+}
+
+func (c *aheadChunk) release() {
+	if c.users.Add(-1) == 0 {
+		c.home <- c
+	}
 }
 
 // newReadAhead begins to read r. Nobody else may read it until close.
 func newReadAhead(ctx context.Context, r io.Reader) *readAhead {
-	a := &readAhead{full: make(chan []byte, aheadChunks), empty: make(chan []byte, aheadChunks), ended: make(chan struct{})}
+	a := &readAhead{full: make(chan *aheadChunk, aheadChunks), empty: make(chan *aheadChunk, aheadChunks), ended: make(chan struct{})}
 	for range aheadChunks {
-		a.empty <- nil
+		a.empty <- &aheadChunk{home: a.empty}
 	}
 	ctx, a.drop = context.WithCancel(ctx)
 	go a.fill(ctx, r)
@@ -40,43 +55,70 @@ func (a *readAhead) fill(ctx context.Context, r io.Reader) {
 	defer close(a.ended)
 	defer close(a.full)
 	for a.err == nil {
-		var b []byte
+		var c *aheadChunk
 		select {
-		case b = <-a.empty:
+		case c = <-a.empty:
 		case <-ctx.Done():
 		}
 		if a.err = ctx.Err(); a.err != nil {
 			return
 		}
-		if b == nil {
-			b = make([]byte, aheadSize)
+		if c.b == nil {
+			c.b = make([]byte, aheadSize)
 		}
 		n := 0
-		for n < len(b) && a.err == nil {
+		for n < aheadSize && a.err == nil {
 			var got int
-			got, a.err = r.Read(b[n:cap(b)])
+			got, a.err = r.Read(c.b[n:aheadSize])
 			n += got
 		}
-		a.full <- b[:n]
+		c.b = c.b[:n]
+		c.users.Store(1)
+		a.full <- c
 	}
 }
 
-// Read implements io.Reader.
-func (a *readAhead) Read(p []byte) (int, error) {
+// advance sees that rest is not empty.
+func (a *readAhead) advance() error {
 	for len(a.rest) == 0 {
 		if a.now != nil {
-			a.empty <- a.now[:cap(a.now)]
+			a.now.release()
 			a.now = nil
 		}
-		b, ok := <-a.full
+		c, ok := <-a.full
 		if !ok {
-			return 0, a.err
+			return a.err
 		}
-		a.now, a.rest = b, b
+		a.now, a.rest = c, c.b
+	}
+	return nil
+}
+
+// Read implements io.Reader. What was lent it gives out once more, but for the bytes: p keeps what it has.
+func (a *readAhead) Read(p []byte) (int, error) {
+	if a.lent > 0 {
+		n := min(len(p), a.lent)
+		a.lent -= n
+		return n, nil
+	}
+	if err := a.advance(); err != nil {
+		return 0, err
 	}
 	n := copy(p, a.rest)
 	a.rest = a.rest[n:]
 	return n, nil
+}
+
+// lend returns what comes next, without a copy: between least and most bytes, or nil if one chunk does not have so many.
+// The caller releases the chunk. Who takes the tar apart has to pass over these bytes with Read afterwards, as over those that nobody wants.
+func (a *readAhead) lend(least, most int64) ([]byte, *aheadChunk) {
+	if a.lent > 0 || a.advance() != nil || int64(len(a.rest)) < least {
+		return nil, nil
+	}
+	b := a.rest[:min(most, int64(len(a.rest)))]
+	a.rest, a.lent = a.rest[len(b):], len(b)
+	a.now.users.Add(1)
+	return b[:len(b):len(b)], a.now
 }
 
 // close returns when nothing reads any more. What was read ahead is lost.
