@@ -17,12 +17,12 @@ type keptDisk struct {
 	linked, wrote int
 }
 
-func (d *keptDisk) sync(fd int) error {
+func (d *keptDisk) writeOut(fd int) error {
 	if f := d.before; f != nil {
 		d.before = nil
 		f()
 	}
-	return d.disk.sync(fd)
+	return d.disk.writeOut(fd)
 }
 
 func (d *keptDisk) link(fromDir int, from string, toDir int, to string) error {

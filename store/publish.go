@@ -42,26 +42,36 @@ func (s *Stage) Publish(ctx context.Context, ref string, commit object.Checksum,
 	return nil
 }
 
-// settle writes the ref's file and makes what was staged durable, or with NoSync notes what is not. Without a sync of all, the ref
-// has one of its own: a torn ref would stop every deletion, and the journal has all that was made before it.
+// settle writes the ref's file and sees that all that was staged is on the disk before any of it gets its name: by a sync of all, or, of a
+// small stage, by writing out what the journal will not have. What that has is there no later than a name that is made after it. With
+// NoSync it notes what is not on the disk; the ref has a sync of its own, since a torn one would stop every deletion.
 func (s *Stage) settle(commit object.Checksum) error {
 	if err := s.early.wait(); err != nil {
 		return err
 	}
-	written, err := s.writeFresh()
-	if err == nil {
-		err = s.r.writeRef(int(s.own.Fd()), stagedRefFile, commit, s.o.NoSync || written)
+	ref := func(wait func(fd int) error) error {
+		return s.r.writeRef(int(s.own.Fd()), stagedRefFile, commit, wait)
 	}
-	switch {
-	case err != nil:
-		return err
-	case s.o.NoSync:
+	if s.o.NoSync {
+		if err := ref(s.r.disk.sync); err != nil {
+			return err
+		}
 		return s.r.noteUnsynced(s.written)
-	case written:
-		return nil
+	}
+	if done, err := s.writeFresh(); done || err != nil {
+		if err == nil {
+			err = ref(s.r.disk.writeOut)
+		}
+		return err
+	}
+	if err := ref(later); err != nil {
+		return err
 	}
 	return s.r.syncfs(int(s.dir.Fd()))
 }
+
+// later does not wait.
+func later(int) error { return nil }
 
 // publish is the part of Publish that runs under the shared lock.
 func (s *Stage) publish(ctx context.Context, ref string, commit object.Checksum, files eachPlaced) error {

@@ -69,7 +69,7 @@ func (n *Names) SetRef(name string, c object.Checksum) error {
 	if err := r.makeDirs(next); err != nil {
 		return err
 	}
-	if err := r.writeRef(r.fd(), next, c, true); err != nil {
+	if err := r.writeRef(r.fd(), next, c, r.disk.sync); err != nil {
 		return err
 	}
 	if strings.HasPrefix(name, layerRefs) { // one that is not counted is read by every removal
@@ -108,16 +108,16 @@ func (n *Names) DeleteRef(name string) error {
 	return r.bump()
 }
 
-// writeRef makes a ref's file under a name that is no ref yet.
-func (r *root) writeRef(dir int, name string, c object.Checksum, sync bool) error {
+// writeRef makes a ref's file under a name that is no ref yet, and waits for it as it is told to.
+func (r *root) writeRef(dir int, name string, c object.Checksum, wait func(fd int) error) error {
 	fd, err := r.disk.create(dir, name, 0o644)
 	if err != nil {
 		return fmt.Errorf("create ref: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), name)
 	_, err = f.WriteString(c.String() + "\n")
-	if err == nil && sync {
-		err = r.disk.sync(fd)
+	if err == nil {
+		err = wait(fd)
 	}
 	if err := errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("write ref: %w", err)

@@ -43,7 +43,7 @@ func (r *Repo) Release(ctx context.Context, commits ...object.Checksum) (Freed, 
 	}
 	defer t.unlock()
 	for i, c := range commits {
-		if err := r.root.writeRef(r.root.fd(), t.path(trashCommit+strconv.Itoa(i)), c, false); err != nil {
+		if err := r.root.writeRef(r.root.fd(), t.path(trashCommit+strconv.Itoa(i)), c, later); err != nil {
 			return Freed{}, fmt.Errorf("release %s: %w", c, err)
 		}
 	}

@@ -103,7 +103,7 @@ func TestReleaseSeesNewRefs(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- w.reap("next") }()
 	time.Sleep(300 * time.Millisecond) // it has looked by now, or else the test shows nothing
-	must(t, w.repo.root.writeRef(int(w.repo.root.heads.Fd()), "mine", c, false))
+	must(t, w.repo.root.writeRef(int(w.repo.root.heads.Fd()), "mine", c, later))
 	unlock()
 	must(t, <-done)
 	w.check("after the removal")
