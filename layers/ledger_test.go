@@ -206,6 +206,33 @@ func TestLedgerIsUsed(t *testing.T) {
 	w.same("a layer's directory was touched", true)
 }
 
+// TestLedgerOfOtherLayers asks about some of the layers that the ledger's file knows, as du does when a layer goes from the records while it
+// looks, or has lost its record by a power cut.
+func TestLedgerOfOtherLayers(t *testing.T) {
+	w := newLedgerWorld(t)
+	w.same("all", true)
+	for n := range w.ids {
+		l := layers.OpenLedger(w.c, true)
+		l.LookAhead()
+		must(t, l.LookAtCommits(context.Background(), w.ids[n:n+1], true))
+		at, recorded := l.At(w.ids[n])
+		if !recorded {
+			t.Fatalf("%s has no record", w.ids[n])
+		}
+		with, err := l.Frees(context.Background(), []int32{at})
+		must(t, err)
+		must(t, l.Wait())
+		l = layers.OpenLedger(w.c, false)
+		must(t, l.LookAtCommits(context.Background(), w.ids[n:n+1], true))
+		at, _ = l.At(w.ids[n])
+		without, err := l.Frees(context.Background(), []int32{at})
+		must(t, err)
+		if !slices.Equal(with, without) {
+			t.Errorf("%s alone: with the ledger's file\n%+v, without\n%+v", w.ids[n], with, without)
+		}
+	}
+}
+
 // TestLedgerFile: what is no ledger is none, and those that two write at once are one of them.
 func TestLedgerFile(t *testing.T) {
 	w := newLedgerWorld(t)

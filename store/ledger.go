@@ -266,8 +266,11 @@ func (l *Ledger) claims(i int32, names map[int32]int32) bool {
 	return false
 }
 
-// otherIsWrong tells if an inode of an account's own is not where it says.
+// otherIsWrong tells if an inode of an account's own is not where it says. Nobody has looked for those of an account that is not asked.
 func (l *Ledger) otherIsWrong(i int32) bool {
+	if l.others[i] == nil {
+		return false
+	}
 	for n, o := range l.book.Accounts[i].Others {
 		if at := l.others[i][n]; at < 0 || l.nodes[at].ino != o.Ino || l.nodes[at].links < o.Names {
 			return true
