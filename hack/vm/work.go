@@ -31,6 +31,8 @@ const (
 	removed = "removed" // the first one again
 )
 
+// And each layer by its id, as soon as it was put. Nothing has ended its use of the store then.
+
 // record pulls two images that share a layer and removes the first, each in a use of the store of its own, as a program would.
 func record(l *writeLog, kind string) error {
 	if err := mount(l.path, kind); err != nil {
@@ -40,8 +42,8 @@ func record(l *writeLog, kind string) error {
 		mark string
 		do   func(storage.Store) error
 	}{
-		{pulled, func(s storage.Store) error { return pull(s, "first") }},
-		{both, func(s storage.Store) error { return pull(s, "second") }},
+		{pulled, func(s storage.Store) error { return pull(s, "first", l.mark) }},
+		{both, func(s storage.Store) error { return pull(s, "second", l.mark) }},
 		{removed, func(s storage.Store) error { _, err := s.DeleteImage("first", true); return err }},
 	}
 	for _, step := range steps {
@@ -116,11 +118,17 @@ func second(_ int, err error) error { return err }
 // contents are the layers of the images, by id: the first of each is shared.
 var contents = map[string][]uint64{"first": {1, 2}, "second": {1, 3}}
 
-func pull(s storage.Store, image string) error {
+func layerID(n uint64) string { return fmt.Sprint("layer", n) }
+
+// pull calls put with the id of each layer that is there.
+func pull(s storage.Store, image string, put func(id string) error) error {
 	parent := ""
 	for _, n := range contents[image] {
-		id := fmt.Sprint("layer", n)
+		id := layerID(n)
 		if _, _, err := s.PutLayer(id, parent, nil, "", false, nil, bytes.NewReader(layerTar(n))); err != nil && !errors.Is(err, storage.ErrDuplicateID) {
+			return err
+		}
+		if err := put(id); err != nil {
 			return err
 		}
 		parent = id
@@ -165,6 +173,9 @@ func unmount() error {
 }
 
 func look(past []string) error {
+	if err := haveLayers(past); err != nil {
+		return err
+	}
 	began := time.Now()
 	s, err := open(mountPoint)
 	if err != nil {
@@ -192,8 +203,7 @@ func look(past []string) error {
 	if err := end(s); err != nil {
 		return err
 	}
-	home := filepath.Join(mountPoint, "root", "ostree")
-	if err := sound(home); err != nil {
+	if err := sound(); err != nil {
 		return err
 	}
 	if s, err = open(mountPoint); err != nil {
@@ -201,7 +211,7 @@ func look(past []string) error {
 	}
 	for _, image := range []string{"first", "second"} {
 		if !found[image] {
-			if err := pull(s, image); err != nil {
+			if err := pull(s, image, func(string) error { return nil }); err != nil {
 				return fmt.Errorf("pull %s again: %w", image, err)
 			}
 		}
@@ -212,12 +222,37 @@ func look(past []string) error {
 	if err := end(s); err != nil {
 		return err
 	}
-	return sound(home)
+	return sound()
 }
+
+// haveLayers looks for the layers that had been put, before containers/storage opens the store: it removes those whose record was not yet
+// durable.
+func haveLayers(past []string) error {
+	if len(past) == 0 { // not even a home
+		return nil
+	}
+	c, err := layers.OpenCatalog(home(), layers.Options{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	for image, numbers := range contents {
+		for _, n := range numbers {
+			if id := layerID(n); slices.Contains(past, id) && (image == "second" || !slices.Contains(past, both)) {
+				if l, err := c.Layer(id); err != nil || !l.Applied() {
+					return fmt.Errorf("%s was put, and is not there: %w", id, err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func home() string { return filepath.Join(mountPoint, "root", "ostree") }
 
 // compare reads a layer back.
 func compare(s storage.Store, n uint64) error {
-	rc, err := s.Diff("", fmt.Sprint("layer", n), nil)
+	rc, err := s.Diff("", layerID(n), nil)
 	if err != nil {
 		return err
 	}
@@ -231,8 +266,8 @@ func compare(s storage.Store, n uint64) error {
 	return nil
 }
 
-func sound(home string) error {
-	c, err := layers.OpenCatalog(home, layers.Options{ReadOnly: true})
+func sound() error {
+	c, err := layers.OpenCatalog(home(), layers.Options{ReadOnly: true})
 	if err != nil {
 		return err
 	}
