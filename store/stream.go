@@ -13,6 +13,10 @@ import (
 // chunkSize is how much of a large file is in memory at a time, in bytes; a stream uses three chunks.
 const chunkSize = 1 << 20
 
+// uncounted is how much of a stream is not written ahead, in bytes, before it is known whether the repository has the file: what is written is
+// dropped then.
+const uncounted = earlyBytes
+
 var chunks = sync.Pool{New: func() any { b := make([]byte, chunkSize); return &b }}
 
 // PutStream places a large regular file, which is written while it is hashed. A body that is not size bytes long is an
@@ -44,6 +48,9 @@ func (s *Stage) PutStream(dir int, name string, f File, size int64, body io.Read
 	var p Placed
 	if err == nil {
 		p, err = s.place(dir, name, it)
+	}
+	if p.Mode == Created || p.Mode == Single {
+		s.wrote(min(size, uncounted))
 	}
 	if err = errors.Join(err, s.let(fd)); err != nil {
 		s.r.disk.remove(dir, name)
@@ -86,7 +93,9 @@ func (s *Stage) pour(fd int, sum hash.Hash, size int64, body io.Reader) error {
 				return err
 			}
 			off += int64(n)
-			s.wrote(int64(n))
+			if off > uncounted {
+				s.wrote(int64(n))
+			}
 		}
 		return nil
 	}()
