@@ -33,7 +33,9 @@ func (j *job) deep(m *meter) error {
 	}
 	for _, top := range []int{0, chainLength - 1} {
 		name := fmt.Sprintf("create, mount, unmount, remove on %d layers", top+1)
-		err := m.repeated(name, 3, 30, func(i int) error { return a.containerOf(fmt.Sprintf("chain%03d", top), fmt.Sprint(top, "-", i)) })
+		err := m.repeated(name, 3, 30, func(i int) error {
+			return a.containerOf(fmt.Sprintf("chain%03d", top), fmt.Sprint(top, "-", i), graphdriver.MountOpts{})
+		})
 		if err != nil {
 			return err
 		}

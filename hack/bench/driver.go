@@ -120,14 +120,17 @@ func (a *applied) layer(id, parent, tar string) (err error) {
 
 func top(i fixtures.Image) string { return layerID(i, len(i.Layers)-1, "") }
 
-func (a *applied) container(i fixtures.Image, name string) error { return a.containerOf(top(i), name) }
+func (a *applied) container(i fixtures.Image, name string) error {
+	return a.containerOf(top(i), name, graphdriver.MountOpts{})
+}
 
-func (a *applied) containerOf(parent, name string) error {
+// containerOf creates, mounts, unmounts and removes a container.
+func (a *applied) containerOf(parent, name string, o graphdriver.MountOpts) error {
 	id := "container-" + name
 	if err := a.CreateReadWrite(id, parent, &graphdriver.CreateOpts{}); err != nil {
 		return err
 	}
-	if _, err := a.Get(id, graphdriver.MountOpts{}); err != nil {
+	if _, err := a.Get(id, o); err != nil {
 		return err
 	}
 	if err := a.Put(id); err != nil {

@@ -83,7 +83,7 @@ func targets(crowd int) []target {
 	}
 	deep, shallow := fmt.Sprintf("create, mount, unmount, remove on %d layers", chainLength), "create, mount, unmount, remove on 1 layers"
 	list = append(list, target{"deep", deep, "ms over one layer", 5, beyond(shallow)})
-	for _, what := range []string{"pull of a small image", "pull of an image", "mount and unmount a container", "remove the small image", "remove the image"} {
+	for _, what := range []string{"pull of a small image", "pull of an image", "create, mount, unmount, remove ten containers", "remove the small image", "remove the image"} {
 		list = append(list, target{"scale", what + many, "of that" + few, 1.1, against(what + few)})
 	}
 	return list
