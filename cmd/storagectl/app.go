@@ -79,8 +79,8 @@ Exit codes: 0 fine, 1 error, 2 damage found, 3 repaired, 4 refused, 5 no space, 
 	flags.StringVar(&a.progress, "progress", "auto", "progress of long work on standard error: auto (a bar on a terminal), none or json")
 	flags.DurationVar(&a.lockTimeout, "lock-timeout", time.Minute, "how long to wait for another process that changes the pinned store")
 	root.AddCommand(
-		a.statusCommand(), a.imagesCommand(), a.layersCommand(), a.duCommand(),
-		a.lsCommand(), a.catCommand(), a.showCommand(), a.logCommand(), a.diffCommand(),
+		a.statusCommand(), a.again(a.imagesCommand()), a.again(a.layersCommand()), a.again(a.duCommand()),
+		a.lsCommand(), a.catCommand(), a.again(a.showCommand()), a.again(a.logCommand()), a.again(a.diffCommand()),
 		a.checkoutCommand(), a.mountCommand(), a.umountCommand(),
 		a.gcCommand(), a.checkCommand(), a.repairCommand(),
 		a.pullCommand(), a.pushCommand(), a.copyCommand(),

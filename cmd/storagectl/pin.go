@@ -157,7 +157,7 @@ loss of graphroot; only storagectl unpin removes it.`,
 	c.MarkFlagsMutuallyExclusive("name", "replace")
 	f.crio.add(c)
 	c.AddCommand(a.pinLsCommand(), a.pinVerifyCommand(), a.pinDoctorCommand())
-	return c
+	return a.again(c)
 }
 
 // parseExpiry reads a time or a duration from now.
