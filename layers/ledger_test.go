@@ -70,6 +70,9 @@ func (w *ledgerWorld) file() string { return w.path("repo/extensions/ostree-stor
 // ask says what goes with all layers, with each, and with pairs.
 func (w *ledgerWorld) ask(useFile, save bool) ([]store.Frees, error) {
 	l := layers.OpenLedger(w.c, useFile)
+	if save { // as well as not, the answers are the same
+		l.LookAhead()
+	}
 	if err := l.LookAtCommits(context.Background(), w.ids, true); err != nil {
 		return nil, err
 	}

@@ -50,6 +50,7 @@ type freeing struct {
 	heads []head  // by account
 	named []int32 // by object, of commits: how many refs lead to it
 	reach []int32 // by object: how many commits reach it
+	file  []bool  // by object, which are far from each other: it is a file
 	idle  chan *tally
 }
 
@@ -86,6 +87,10 @@ func (x *freeing) prepare(ctx context.Context) error {
 			break
 		}
 	}
+	x.file = make([]bool, len(x.book.Objects))
+	for n := range x.file {
+		x.file[n] = x.book.Objects[n].Name.Type == object.TypeFile
+	}
 	x.findOthers(x.all) // of those that are not right after all
 	x.idle = make(chan *tally, runtime.GOMAXPROCS(0)+1)
 	return x.findUnreached()
@@ -106,10 +111,9 @@ func (x *freeing) findUnreached() error {
 // comes after them all.
 type tally struct {
 	*freeing
-	lessNamed, lessReach []int32 // what goes in one question; zero between two
 	round                int32   // of questions
-	rounds               []int32 // by object: the question in which it was last met
-	out, going           []int32 // of the last question
+	lessNamed, lessReach []int32 // what goes in one question; zero between two
+	going, reached, out  []int32 // of one question: accounts whose commits go, objects that these reach, those of them that go
 
 	gone     []int32 // by inode: how many of its names go in this round
 	met      []int32 // inodes that have names that go
@@ -124,49 +128,41 @@ func (x *freeing) newTally() *tally {
 	}
 	objects, inodes := len(x.book.Objects), len(x.book.Objects)+len(x.nodes)
 	return &tally{
-		freeing: x, lessNamed: make([]int32, objects), lessReach: make([]int32, objects), rounds: make([]int32, objects),
+		freeing: x, lessNamed: make([]int32, objects), lessReach: make([]int32, objects),
 		gone: make([]int32, inodes), laneDone: make([]int32, inodes),
 	}
 }
 
 // unreached returns the objects that nothing reaches any more once the layers are gone, and those of them whose commits go.
 func (x *tally) unreached(set []int32) (out, going []int32) {
-	out, going = x.out[:0], x.going[:0]
-	defer func() { x.out, x.going = out, going }()
+	x.round++
+	x.going, x.reached, x.out = x.going[:0], x.reached[:0], x.out[:0]
 	for _, i := range set {
 		if c := x.heads[i].commit; c >= 0 {
 			if x.lessNamed[c]++; x.lessNamed[c] == x.named[c] {
-				going = append(going, i)
+				x.going = append(x.going, i)
 			}
 		}
 	}
-	for _, i := range going {
+	for _, i := range x.going {
 		for _, u := range x.book.Accounts[i].Uses {
-			x.lessReach[u.Object]++
-		}
-	}
-	x.round++
-	for _, i := range going {
-		for _, u := range x.book.Accounts[i].Uses {
-			if n := u.Object; x.rounds[n] != x.round {
-				x.rounds[n] = x.round
-				if x.reach[n] <= x.lessReach[n] {
-					out = append(out, n)
-				}
+			if x.lessReach[u.Object]++; x.lessReach[u.Object] == 1 {
+				x.reached = append(x.reached, u.Object)
 			}
 		}
+	}
+	for _, n := range x.reached {
+		if x.reach[n] <= x.lessReach[n] {
+			x.out = append(x.out, n)
+		}
+		x.lessReach[n] = 0
 	}
 	for _, i := range set {
 		if c := x.heads[i].commit; c >= 0 {
 			x.lessNamed[c] = 0
 		}
 	}
-	for _, i := range going {
-		for _, u := range x.book.Accounts[i].Uses {
-			x.lessReach[u.Object] = 0
-		}
-	}
-	return out, going
+	return x.out, x.going
 }
 
 // name counts names of an inode that go.
@@ -189,7 +185,7 @@ func (x *tally) sum(set []int32) Frees {
 	for _, n := range objects {
 		switch f := &x.found[n]; {
 		case f.links == 0: // it is not there
-		case x.book.Objects[n].Name.Type == object.TypeFile:
+		case x.file[n]:
 			sum.Objects++
 			x.name(n, 1)
 		default:
@@ -207,7 +203,9 @@ func (x *tally) sum(set []int32) Frees {
 		sum.Metadata += a.Dirs
 		sum.Private += a.Own
 		for _, u := range a.Uses {
-			x.name(u.Object, u.Names)
+			if u.Names > 0 {
+				x.name(u.Object, u.Names)
+			}
 		}
 		x.nameOthers(i, a.Others)
 	}

@@ -159,13 +159,15 @@ func (l *Ledger) compare(asked []int32, tree bool) {
 func (l *Ledger) compareNow(asked []int32, tree bool) {
 	dir := int(l.layers.Dir().Fd())
 	_ = inChunks(len(asked), func(from, to int) error {
+		var path []byte
 		for _, i := range asked[from:to] {
 			a := &l.book.Accounts[i]
-			if l.state[i] == unasked && stampOf(dir, a.ID) == a.Dir {
+			if path = append(path[:0], a.ID...); l.state[i] == unasked && stampAt(dir, path) == a.Dir {
 				l.state[i] = sameDir
 			}
 			if tree && l.state[i] == sameDir {
-				if l.state[i] = unasked; stampOf(dir, a.ID+"/"+l.parts.Upper) == a.Diff {
+				path = append(append(path, '/'), l.parts.Upper...)
+				if l.state[i] = unasked; stampAt(dir, path) == a.Diff {
 					l.state[i] = holds
 				}
 			}
@@ -204,9 +206,11 @@ func upTo(n int) []int32 {
 }
 
 // stampOf is the stamp of a directory, zero if it is not there.
-func stampOf(dir int, path string) ledger.Stamp {
+func stampOf(dir int, path string) ledger.Stamp { return stampAt(dir, []byte(path)) }
+
+func stampAt(dir int, path []byte) ledger.Stamp {
 	var st unix.Stat_t
-	if lstat(dir, path, &st) != nil {
+	if quickStat(dir, path, &st) != nil {
 		return ledger.Stamp{}
 	}
 	return stamp(&st)
@@ -294,14 +298,8 @@ func (l *Ledger) At(id string) (at int32, recorded bool) {
 // Places returns how many layers have a place.
 func (l *Ledger) Places() int { return len(l.book.Accounts) }
 
-// Files visits the distinct regular files of a layer, by their numbers.
-func (l *Ledger) Files(at int32, visit func(number int32)) {
-	for _, u := range l.book.Accounts[at].Uses {
-		if l.book.Objects[u.Object].Size != ledger.NoSize {
-			visit(u.Object)
-		}
-	}
-}
+// Uses returns the numbers of the distinct objects of a layer's commit, regular files among them.
+func (l *Ledger) Uses(at int32) []ledger.Use { return l.book.Accounts[at].Uses }
 
 // Objects returns how many objects have a number.
 func (l *Ledger) Objects() int { return len(l.book.Objects) }

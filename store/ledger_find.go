@@ -71,23 +71,31 @@ func (l *Ledger) findFiles(asked []int32) error {
 
 // find finds objects, by number.
 func (l *Ledger) find(numbers []int32) error {
-	numbers = l.byInode(numbers)
 	var dirs objectDirs
 	defer dirs.close()
 	if err := dirs.open(l, numbers); err != nil {
 		return err
 	}
+	numbers = l.byInode(numbers)
 	return inChunks(len(numbers), func(from, to int) error {
+		// Numbers are far from each other: to fetch many names, and to put down many findings, takes less than one after the other.
+		var names [chunk]object.Name
+		var files [chunk]foundFile
+		for k, n := range numbers[from:to] {
+			names[k] = l.book.Objects[n].Name
+		}
 		var buf [80]byte
-		for _, n := range numbers[from:to] {
-			name := &l.book.Objects[n].Name
+		for k := range names[:to-from] {
 			var st unix.Stat_t
-			if err := dirs.lstat(name, &buf, &st); err == nil {
-				l.found[n].seenInode = seen(&st)
+			if err := dirs.lstat(&names[k], &buf, &st); err == nil {
+				files[k].seenInode = seen(&st)
 			} else if err != unix.ENOENT {
-				return placeError("look for", name.LoosePath(), err)
+				return placeError("look for", names[k].LoosePath(), err)
 			}
-			l.found[n].asked = true
+			files[k].asked = true
+		}
+		for k, n := range numbers[from:to] {
+			l.found[n] = files[k]
 		}
 		return nil
 	})
@@ -146,8 +154,14 @@ func (d *objectDirs) lstat(n *object.Name, buf *[80]byte, st *unix.Stat_t) error
 		return unix.ENOENT
 	}
 	b := hex.AppendEncode(buf[:0], n.Checksum[1:])
-	b = append(append(append(b, '.'), n.Type.String()...), 0)
-	_, _, errno := unix.Syscall6(unix.SYS_NEWFSTATAT, uintptr(d[n.Checksum[0]]-1), uintptr(unsafe.Pointer(&b[0])), uintptr(unsafe.Pointer(st)),
+	return quickStat(d[n.Checksum[0]]-1, append(append(b, '.'), n.Type.String()...), st)
+}
+
+// quickStat is lstat for those who ask for hundreds of thousands of files. It makes no string, and does not tell the scheduler: of what is in
+// memory, that takes a tenth of the time. The byte after the path is written.
+func quickStat(dir int, path []byte, st *unix.Stat_t) error {
+	path = append(path, 0)
+	_, _, errno := unix.RawSyscall6(unix.SYS_NEWFSTATAT, uintptr(dir), uintptr(unsafe.Pointer(&path[0])), uintptr(unsafe.Pointer(st)),
 		unix.AT_SYMLINK_NOFOLLOW, 0, 0)
 	if errno != 0 {
 		return errno

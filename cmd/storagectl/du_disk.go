@@ -7,9 +7,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"go.podman.io/storage"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/ostree-storage/ostree-storage/layers"
@@ -50,16 +50,18 @@ func (a *app) newDisk(all bool) (*disk, error) {
 		return nil, err
 	}
 	var first *layers.Ledger
-	var ahead errgroup.Group
+	var opened sync.WaitGroup
 	if all {
-		ahead.Go(func() error {
+		opened.Go(func() {
 			first = layers.OpenLedger(d.homes[0], true)
 			first.LookAhead()
-			return nil
 		})
 	}
 	err = d.read(a)
-	if err := errors.Join(err, ahead.Wait()); err != nil {
+	if opened.Wait(); err != nil {
+		if first != nil {
+			err = errors.Join(err, first.Wait())
+		}
 		return nil, err
 	}
 	var tops []string

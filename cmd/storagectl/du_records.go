@@ -13,18 +13,17 @@ import (
 // records is what containers/storage keeps in a root of images and layers outside of the driver.
 type records struct {
 	root   string
-	layers map[string]int64 // blocks by layer, of those that were read
+	layers map[string]int64 // blocks by layer, of those that have some; nil if they were not read
 	images map[string]int64
 }
 
-// read looks at the records of many layers. A directory of them is listed, since most layers may have none.
+// read looks at the records of all layers that will be asked for. Their directory is listed, since most layers may have none.
 func (r *records) read(ids []string) {
-	r.layers = make(map[string]int64, len(ids))
-	there := map[string]bool{}
 	entries, err := os.ReadDir(filepath.Join(r.root, driverName+"-layers"))
 	if err != nil {
 		return
 	}
+	there := make(map[string]bool, len(entries))
 	for _, e := range entries {
 		there[e.Name()] = true
 	}
@@ -37,8 +36,11 @@ func (r *records) read(ids []string) {
 		}
 		return sum, nil
 	})
+	r.layers = map[string]int64{}
 	for i, id := range ids {
-		r.layers[id] = sizes[i]
+		if sizes[i] > 0 {
+			r.layers[id] = sizes[i]
+		}
 	}
 }
 
@@ -60,12 +62,12 @@ func (r *records) of(set []*knownImage, ids []string) int64 {
 		sum += bytes
 	}
 	for _, id := range ids {
-		bytes, ok := r.layers[id]
-		if !ok {
-			base := filepath.Join(r.root, driverName+"-layers", id)
-			bytes = diskBlocks(base) + diskBlocks(base+tarSplit)
+		if r.layers != nil {
+			sum += r.layers[id]
+			continue
 		}
-		sum += bytes
+		base := filepath.Join(r.root, driverName+"-layers", id)
+		sum += diskBlocks(base) + diskBlocks(base+tarSplit)
 	}
 	return sum
 }

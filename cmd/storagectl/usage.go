@@ -12,7 +12,13 @@ import (
 // blockSize is what sizes of files are rounded up to where nothing is asked of the filesystem.
 const blockSize = 4096
 
-func blocks(size int64) int64 { return (size + blockSize - 1) &^ (blockSize - 1) }
+// blocks rounds a size up, and leaves a negative one, of what is no regular file, at -1.
+func blocks(size int64) int64 {
+	if size < 0 {
+		return -1
+	}
+	return (size + blockSize - 1) &^ (blockSize - 1)
+}
 
 // A usage says for images and layers of all stores what their files take, from the commits' metadata. File objects have numbers.
 type usage struct {
@@ -21,7 +27,7 @@ type usage struct {
 	ledgers []*layers.Ledger
 	places  []place   // by layer
 	numbers [][]int32 // by home: the numbers of its ledger's objects, nil if they are the same
-	sizes   []int64   // by object, in blocks
+	sizes   []int64   // by object, in blocks; -1 for what is no regular file
 	chains  map[string][]int32
 }
 
@@ -110,15 +116,16 @@ func (u *usage) number() {
 		for i := range int32(l.Objects()) {
 			sum, size := l.File(i)
 			if !several {
-				u.sizes = append(u.sizes, blocks(max(size, 0)))
+				u.sizes = append(u.sizes, blocks(size))
 				continue
 			}
 			n, ok := bySum[sum]
 			if !ok {
 				n = int32(len(u.sizes))
-				u.sizes = append(u.sizes, blocks(max(size, 0)))
+				u.sizes = append(u.sizes, -1)
 				bySum[sum] = n
 			}
+			u.sizes[n] = max(u.sizes[n], blocks(size))
 			u.numbers[h] = append(u.numbers[h], n)
 		}
 	}
@@ -128,22 +135,26 @@ func (u *usage) number() {
 func (u *usage) files(layer int32, visit func(number int32)) {
 	p := u.places[layer]
 	numbers := u.numbers[p.home-1]
-	u.ledgers[p.home-1].Files(p.at, func(n int32) {
+	for _, use := range u.ledgers[p.home-1].Uses(p.at) {
+		n := use.Object
 		if numbers != nil {
 			n = numbers[n]
 		}
-		visit(n)
-	})
+		if u.sizes[n] >= 0 {
+			visit(n)
+		}
+	}
 }
 
 // checksums visits the distinct regular files of a layer, by their checksums.
 func (u *usage) checksums(layer int32, visit func(object.Checksum)) {
 	p := u.places[layer]
 	l := u.ledgers[p.home-1]
-	l.Files(p.at, func(n int32) {
-		sum, _ := l.File(n)
-		visit(sum)
-	})
+	for _, use := range l.Uses(p.at) {
+		if sum, size := l.File(use.Object); size >= 0 {
+			visit(sum)
+		}
+	}
 }
 
 // catalog is the one that has a layer.

@@ -19,6 +19,7 @@ type Book struct {
 	sorted int // so many objects, the first, are sorted by name
 	fresh  map[object.Name]int32
 	byID   map[string]int32
+	next   int32 // the account after the one that was asked for last
 }
 
 // An Object is what does not change while an object is there.
@@ -68,10 +69,16 @@ type Other struct {
 // New returns an empty book.
 func New() *Book { return &Book{fresh: map[object.Name]int32{}, byID: map[string]int32{}} }
 
-// Account returns the place of a layer's account.
+// Account returns the place of a layer's account. Those who ask for many do so in the order in which they are.
 func (b *Book) Account(id string) (int32, bool) {
-	i, ok := b.byID[id]
-	return i, ok
+	i, ok := b.next, true
+	if int(i) >= len(b.Accounts) || b.Accounts[i].ID != id {
+		if i, ok = b.byID[id]; !ok {
+			return 0, false
+		}
+	}
+	b.next = i + 1
+	return i, true
 }
 
 // Put adds an account, or replaces that of the same layer, and returns its place.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"math"
+	"unsafe"
 
 	"github.com/ostree-storage/ostree-storage/store/object"
 )
@@ -95,7 +96,8 @@ func (a *Account) append(b []byte, place []int32) []byte {
 	return b
 }
 
-// Decode reads the file of a book. What it returns can be used without checks: numbers are those of objects, and sums stay small.
+// Decode reads the file of a book, which keeps the bytes. What it returns can be used without checks: numbers are those of objects, and sums
+// stay small.
 func Decode(file []byte) (*Book, error) {
 	le := binary.LittleEndian
 	if len(file) < headerSize || string(file[:8]) != magic || le.Uint32(file[28:]) != 0 ||
@@ -120,7 +122,8 @@ func Decode(file []byte) (*Book, error) {
 			return nil, ErrDamaged
 		}
 	}
-	r := &reader{text: string(body[n*objectSize:]), objects: b.Objects}
+	text := body[n*objectSize:]
+	r := &reader{text: unsafe.String(unsafe.SliceData(text), len(text)), objects: b.Objects}
 	for i := range b.Accounts {
 		r.account(&b.Accounts[i])
 		if r.bad {
