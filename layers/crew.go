@@ -3,6 +3,7 @@ package layers
 import (
 	"runtime"
 	"sync"
+	"sync/atomic"
 )
 
 // A crew bounds how many goroutines walk one tree.
@@ -14,8 +15,8 @@ func hands() int { return 2 * runtime.GOMAXPROCS(0) }
 // newCrew has that many hands, that of the caller included.
 func newCrew() crew { return crew{make(chan struct{}, hands()-1)} }
 
-// each calls f for 0 to n-1, in goroutines as far as there are tokens and else itself, and returns when all have ended. After an
-// error no more calls begin. f may call each again.
+// each calls f for 0 to n-1, in as many goroutines as there are tokens, each of which makes calls until there are none left, and returns when
+// all have ended. After an error no more calls begin. f may call each again.
 func (c crew) each(n int, f func(i int) error) error {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -32,21 +33,28 @@ func (c crew) each(n int, f func(i int) error) error {
 		defer mu.Unlock()
 		return first != nil
 	}
-	for i := 0; i < n && !failed(); i++ {
-		if i == n-1 { // the caller would only wait
-			keep(f(i))
-			break
-		}
-		select {
-		case c.tokens <- struct{}{}:
-			wg.Go(func() {
-				defer func() { <-c.tokens }()
-				keep(f(i))
-			})
-		default:
+	var next atomic.Int64
+	var work func()
+	work = func() {
+		for {
+			i := int(next.Add(1)) - 1
+			if i >= n || failed() {
+				return
+			}
+			if i < n-1 {
+				select {
+				case c.tokens <- struct{}{}:
+					wg.Go(func() {
+						defer func() { <-c.tokens }()
+						work()
+					})
+				default:
+				}
+			}
 			keep(f(i))
 		}
 	}
+	work()
 	wg.Wait()
 	return first
 }

@@ -175,12 +175,13 @@ func (f *finisher) publish(ctx context.Context, ref string, commit object.Checks
 
 // publishDir publishes the files of a directory and those below. No directory stays open while those below are looked at.
 func (f *finisher) publishDir(id nodeID, link func(int, string, store.Placed) error) error {
-	d, err := f.dirs.get(id)
-	if err != nil {
-		return err
-	}
-	err = f.tree.children(id, func(c nodeID) error {
+	var below []nodeID
+	var d *treeDir
+	err := f.tree.children(id, func(c nodeID) (err error) {
 		n := f.tree.node(c)
+		if n.kind == kindDir {
+			below = append(below, c)
+		}
 		if n.kind != kindFile && n.kind != kindSymlink {
 			return nil
 		}
@@ -188,18 +189,18 @@ func (f *finisher) publishDir(id nodeID, link func(int, string, store.Placed) er
 		if i.home != c || i.placed == 0 {
 			return nil
 		}
+		if d == nil {
+			if d, err = f.dirs.get(id); err != nil {
+				return err
+			}
+		}
 		return link(d.fd, f.tree.name(c), f.place.placed(i, n.kind))
 	})
-	d.release()
+	if d != nil {
+		d.release()
+	}
 	if err != nil {
 		return err
 	}
-	var below []nodeID
-	_ = f.tree.children(id, func(c nodeID) error {
-		if f.tree.node(c).kind == kindDir {
-			below = append(below, c)
-		}
-		return nil
-	})
 	return f.crew.each(len(below), func(i int) error { return f.publishDir(below[i], link) })
 }

@@ -12,6 +12,8 @@ import (
 const (
 	minIdleDirs = 64
 	maxIdleDirs = 4096
+	// recentDirs is how many of them are those used last.
+	recentDirs = 32
 )
 
 func idleDirs() int {
@@ -27,9 +29,10 @@ type treeDirs struct {
 	tree *layerTree
 	keep int // how many stay open unused
 
-	mu   sync.Mutex
-	open map[nodeID]*treeDir
-	idle list.List // of *treeDir that nobody uses, the one unused longest first
+	mu     sync.Mutex
+	open   map[nodeID]*treeDir
+	recent list.List // of *treeDir that nobody uses, the one unused longest first
+	stay   list.List // of others, for which there was room: a tree is walked several times, and who keeps what was used last has nothing then
 }
 
 // A treeDir is an open directory. Release it after use.
@@ -101,10 +104,7 @@ func openDirAt(dir int, name string) (int, error) {
 
 func (d *treeDirs) use(h *treeDir) *treeDir {
 	h.users++
-	if h.idle != nil {
-		d.idle.Remove(h.idle)
-		h.idle = nil
-	}
+	d.rouse(h)
 	return h
 }
 
@@ -123,12 +123,28 @@ func (d *treeDirs) release(h *treeDir) {
 		unix.Close(h.fd)
 		return
 	}
-	h.idle = d.idle.PushBack(h)
-	for d.idle.Len() > d.keep {
-		old := d.idle.Remove(d.idle.Front()).(*treeDir)
-		delete(d.open, old.id)
-		unix.Close(old.fd)
+	h.idle = d.recent.PushBack(h)
+	if d.recent.Len() <= recentDirs {
+		return
 	}
+	old := d.recent.Remove(d.recent.Front()).(*treeDir)
+	if d.stay.Len() < d.keep-recentDirs {
+		old.idle = d.stay.PushBack(old)
+		return
+	}
+	delete(d.open, old.id)
+	unix.Close(old.fd)
+}
+
+// rouse takes a directory out of the list of those that nobody uses, and reports whether it was in one.
+func (d *treeDirs) rouse(h *treeDir) bool {
+	if h.idle == nil {
+		return false
+	}
+	d.recent.Remove(h.idle) // which does nothing if it is in the other
+	d.stay.Remove(h.idle)
+	h.idle = nil
+	return true
 }
 
 // forget closes a directory that is no longer in the tree.
@@ -140,8 +156,7 @@ func (d *treeDirs) forget(id nodeID) {
 		return
 	}
 	delete(d.open, id)
-	if h.idle != nil {
-		d.idle.Remove(h.idle)
+	if d.rouse(h) {
 		unix.Close(h.fd)
 		return
 	}
