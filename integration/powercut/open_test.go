@@ -37,6 +37,7 @@ func TestMain(m *testing.M) {
 // A daemon is what a process does that keeps the store open, and has a container mounted.
 type daemon struct {
 	Top   string
+	Run   string // its run directory, which it does not live to remove
 	Tars  []string
 	Acks  int
 	Wait  time.Duration
@@ -113,6 +114,7 @@ func same(a, b map[string]string) bool {
 // index of the last that was.
 func (d *daemon) run(t *testing.T) (history []map[string]string, done int) {
 	t.Helper()
+	d.Run = filepath.Join(t.TempDir(), "run")
 	text, err := json.Marshal(d)
 	if err != nil {
 		t.Fatal(err)
@@ -158,7 +160,7 @@ func TestDaemon(t *testing.T) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		t.Fatal(err)
 	}
-	s := d.open(t)
+	s := d.open(t, d.Run)
 	d.mount(t, s)
 	var mu sync.Mutex
 	enough := make(chan struct{})
@@ -236,10 +238,10 @@ func (d *daemon) put(s storage.Store, id, name, path string) error {
 	return err
 }
 
-func (d *daemon) open(t *testing.T) storage.Store {
+func (d *daemon) open(t *testing.T, run string) storage.Store {
 	t.Helper()
 	s, err := storage.GetStore(storage.StoreOptions{
-		GraphRoot: filepath.Join(d.Top, "root"), RunRoot: filepath.Join(t.TempDir(), "run"), GraphDriverName: "ostree",
+		GraphRoot: filepath.Join(d.Top, "root"), RunRoot: run, GraphDriverName: "ostree",
 		GraphDriverOptions: []string{"pinned_store=none"},
 	})
 	if err != nil {
@@ -277,7 +279,7 @@ func (d *daemon) mount(t *testing.T, s storage.Store) {
 // look opens the store after a cut and checks it.
 func (d *daemon) look(t *testing.T) map[string]string {
 	t.Helper()
-	s := d.open(t)
+	s := d.open(t, filepath.Join(t.TempDir(), "run"))
 	found := map[string]string{}
 	images, err := s.Images()
 	if err != nil {
