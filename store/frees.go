@@ -167,7 +167,10 @@ func (x *tally) unreached(set []int32) (out, going []int32) {
 
 // name counts names of an inode that go.
 func (x *tally) name(n, names int32) {
-	if names > 0 && x.gone[n] == 0 {
+	if names == 0 {
+		return
+	}
+	if x.gone[n] == 0 {
 		x.met = append(x.met, n)
 	}
 	x.gone[n] += names
@@ -203,9 +206,7 @@ func (x *tally) sum(set []int32) Frees {
 		sum.Metadata += a.Dirs
 		sum.Private += a.Own
 		for _, u := range a.Uses {
-			if u.Names > 0 {
-				x.name(u.Object, u.Names)
-			}
+			x.name(u.Object, u.Names)
 		}
 		x.nameOthers(i, a.Others)
 	}

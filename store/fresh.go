@@ -25,19 +25,31 @@ var freshRoom = sync.OnceValue(func() int {
 type fresh struct {
 	mu    sync.Mutex
 	files []int
-	all   bool // there are others
+	all   bool // there are others, or nothing but a sync of all will do
 }
 
 // let closes a file that this stage has made, now or with Publish.
 func (s *Stage) let(fd int) error {
-	s.fresh.mu.Lock()
-	defer s.fresh.mu.Unlock()
-	if !s.fresh.all && len(s.fresh.files) < freshRoom() && !s.o.NoSync && s.r.ordered() {
-		s.fresh.files = append(s.fresh.files, fd)
+	kept, err := s.fresh.keep(fd)
+	if kept {
 		return nil
 	}
-	s.fresh.all = true
-	return errors.Join(s.fresh.close(), unix.Close(fd))
+	return errors.Join(err, unix.Close(fd))
+}
+
+// keep keeps a file open, or none from the first on for which there is no room.
+func (f *fresh) keep(fd int) (kept bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.all:
+		return false, nil
+	case len(f.files) < freshRoom():
+		f.files = append(f.files, fd)
+		return true, nil
+	}
+	f.all = true
+	return false, f.close()
 }
 
 // syncAll has Publish sync the whole filesystem, since the stage has files that others made and that may not be durable.
@@ -62,7 +74,7 @@ func (s *Stage) writeFresh() (done bool, err error) {
 	s.fresh.mu.Lock()
 	defer s.fresh.mu.Unlock()
 	defer func() { err = errors.Join(err, s.fresh.close()) }()
-	if s.fresh.all || !s.r.ordered() {
+	if s.fresh.all {
 		return false, nil
 	}
 	notes, err := s.r.unsyncedNotes()

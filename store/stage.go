@@ -88,7 +88,7 @@ func (r *Repo) NewStage(o StageOptions) (*Stage, error) {
 		loose: map[object.Checksum]bool{}, put: map[object.Name]struct{}{}, settled: map[string]settlement{},
 		handles: map[handleKey]unix.FileHandle{}, avoid: avoid{lists: o.Ancestors},
 	}
-	s.fresh.all = o.SyncAll
+	s.fresh.all = o.SyncAll || o.NoSync || !r.root.ordered()
 	s.near = near(r.root, o.Sources)
 	s.relabel = relabelled(r.root, f, o.Sources)
 	if s.cloneMin, err = r.root.cloneMin(f); err != nil {
