@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"testing"
@@ -92,6 +94,22 @@ func TestLayersAreReadAsADecoderDoes(t *testing.T) {
 		var want []LayerRecord
 		if err := json.Unmarshal([]byte(text), &want); plain && (err != nil || !reflect.DeepEqual(got, want)) {
 			t.Errorf("%s: %v, and a decoder reads %v %v", text, got, want, err)
+		}
+	}
+}
+
+// A list that lost its bytes may have had layers that need pinned ones: it is an error, and not a graphroot without layers.
+func TestEmptyListIsNoList(t *testing.T) {
+	for _, name := range layerLists {
+		dir := t.TempDir()
+		if list, plain, err := LayerRecords(dir); err != nil || !plain || len(list) != 0 {
+			t.Errorf("no lists: %v, %v, %v", list, plain, err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if list, _, err := LayerRecords(dir); err == nil {
+			t.Errorf("an empty %s is a list: %v", name, list)
 		}
 	}
 }

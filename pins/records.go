@@ -30,20 +30,15 @@ func LayerRecords(dir string) (all []LayerRecord, plain bool, err error) {
 		if err != nil {
 			return nil, false, err
 		}
-		plain = plain && is
-		if all == nil {
-			all = list
-		} else {
-			all = append(all, list...)
-		}
+		all, plain = append(all, list...), plain && is
 	}
 	return all, plain, nil
 }
 
-// readLayers reads one list of layers. A file that does not exist is an empty one.
+// readLayers reads one list of layers. One that does not exist has none; an empty file is what is left of one, and may have had some.
 func readLayers(path string) (list []LayerRecord, plain bool, err error) {
 	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && len(text) == 0 {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, true, nil
 	}
 	if err != nil {
