@@ -6,6 +6,8 @@
 //     its end. Recover takes it without waiting: whoever does not hold it any more is dead. Nobody waits for it.
 //  2. The turn (extensions/ostree-storage/turn), exclusive, of those who delete objects: one after the other, and each
 //     keeps it for a pause after it has let go of the rest. So several deletions leave publishers a gap between two of them.
+//     If it was held for most of maxSeries the next holds the turn for foreignGap and nothing else, for libostree looks for
+//     lock 4 once a second, and gives up after 30 such looks: short gaps it misses.
 //  3. The gate (extensions/ostree-storage/gate). Publishers hold it shared while they wait for lock 4, and no longer.
 //     Those who delete objects hold it exclusive from before they wait for lock 4 until they have released that. So new
 //     publishers queue behind a waiting deletion, which otherwise overlapping publishers would keep out for as long as
@@ -36,6 +38,9 @@ const (
 	pause        = 2 * time.Millisecond   // between two such goes: long enough for all that poll to get in
 	pollGate     = 500 * time.Microsecond // how often a waiting process asks, at first
 	pollForeign  = time.Millisecond       // and later, when something of libostree holds the lock for long
+
+	maxSeries  = 8 * time.Second         // how long deletions follow one another without foreignGap
+	foreignGap = 1500 * time.Millisecond // in which whoever looks once a second looks, on a busy machine too
 )
 
 // How long a publisher keeps the lock in one go: if a deletion waits at the gate, and if none does, for there are deletions that
@@ -139,6 +144,10 @@ func (r *root) lockExclusive(ctx context.Context) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.series.begin(ctx); err != nil {
+		unix.Close(turn)
+		return nil, err
+	}
 	gate, err := r.acquire(ctx, gateFile, unix.F_WRLCK)
 	if err != nil {
 		unix.Close(turn)
@@ -150,11 +159,50 @@ func (r *root) lockExclusive(ctx context.Context) (unlock func(), err error) {
 		unix.Close(turn)
 		return nil, err
 	}
+	begin := time.Now()
 	return func() {
 		unix.Close(fd)
 		unix.Close(gate)
+		r.series.end(begin)
 		time.AfterFunc(pause, func() { unix.Close(turn) })
 	}, nil
+}
+
+// A series is what this process deletes without foreignGap. Each process counts for itself: those that take turns leave more gaps than
+// one does, and the start of a process is one.
+type series struct {
+	mu   sync.Mutex
+	from time.Time     // when it began
+	last time.Time     // when the latest hold ended
+	held time.Duration // all holds together
+}
+
+// begin waits for foreignGap if the lock was held for most of maxSeries. The caller has the turn, so that no other deletion fills the gap.
+func (s *series) begin(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	long := now.Sub(s.from)
+	if now.Sub(s.last) < foreignGap && long < maxSeries {
+		return nil
+	}
+	if now.Sub(s.last) < foreignGap && s.held > long/2 { // else whoever looks 30 times sees it free
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("leave a gap for programs that look for lock %s once a second: %w", lockFile, ctx.Err())
+		case <-time.After(foreignGap):
+		}
+	}
+	s.from, s.held = time.Now(), 0
+	return nil
+}
+
+// end notes that a hold ended.
+func (s *series) end(begin time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last = time.Now()
+	s.held += s.last.Sub(begin)
 }
 
 // A sharing holds the repository's lock shared, with gaps. Several goroutines may take turns at once; none is in one during a gap.

@@ -24,6 +24,7 @@ type root struct {
 	probes  probes
 	flights flights
 	counted counted
+	series  series
 	journal journal
 }
 
