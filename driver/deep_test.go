@@ -82,7 +82,7 @@ func TestDeepChain(t *testing.T) {
 	}
 	// What the segments show are the inodes of the layers.
 	var in, out syscall.Stat_t
-	top, name := fmt.Sprintf("l%d", 4*128-1), filepath.Join("d", fmt.Sprint(4*128-1))
+	top, name := fmt.Sprintf("l%d", 8*64-1), filepath.Join("d", fmt.Sprint(8*64-1))
 	must(t, syscall.Lstat(filepath.Join(home(dir), "layers", top, "tree", name), &in))
 	must(t, syscall.Lstat(filepath.Join(home(dir), "layers", top, "segment", "tree", name), &out))
 	if in.Ino != out.Ino {

@@ -24,7 +24,7 @@ type Options struct {
 	ReadOnly    bool      // open an existing home and write nothing
 	Sources     []*Source // repositories on the same filesystem whose objects may be linked
 	Meet        string    // directory on a tmpfs in which processes that pull at once tell each other what they write, "" for none
-	Segment     int       // how many layers of a chain are made one tree for mounts, 0 for as many as it should be
+	Segment     int       // how many layers are made one tree for mounts, and in how long a chain; 0 for as many as it should be
 }
 
 // A Catalog is the set of container layers in one home directory: which exist, each one's ancestors, and the commit that holds its

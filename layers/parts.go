@@ -34,31 +34,32 @@ func (cs Catalogs) Parts(l *Layer) ([]Part, error) {
 type foundSegment struct {
 	catalog int
 	top     string
-	layers  []segmentLayer // its own, and those below
+	list    segmentList
 }
 
 // segments returns the segments that stand for the last layers of a chain, nearest first, and how many layers they cover.
 func (cs Catalogs) segments(ids []string) (parts []Part, covered int, err error) {
 	k := cs[0].o.segment()
 	var found []foundSegment // the lowest first
+	below := ""
 	for i := len(ids) - k; i >= 0; i -= k {
-		s, ok := cs.findSegment(ids[i:])
-		if !ok || len(found) > 0 && !slices.EqualFunc(s.layers[k:], found[len(found)-1].layers, sameTree) {
+		s, ok := cs.findSegment(ids[i : i+k])
+		if !ok || s.list.below != below {
 			break
 		}
+		below = s.list.digest()
 		found = append(found, s)
 	}
 	if len(found) == 0 {
 		return nil, 0, nil
 	}
-	all := found[len(found)-1].layers
-	at := make([]int, len(all))
+	at := make([]int, len(found)*k) // nearest first
 	for i := range at {
 		at[i] = i
 	}
 	plain, err := EachOf(at, func(i int) (bool, error) {
-		s := &found[(len(all)-1-i)/k]
-		return cs.standsIn(s.catalog, &s.layers[i-(len(all)-len(s.layers))])
+		s := &found[len(found)-1-i/k]
+		return cs.standsIn(s.catalog, &s.list.own[i%k])
 	})
 	if err != nil {
 		return nil, 0, err
@@ -75,7 +76,7 @@ func (cs Catalogs) segments(ids []string) (parts []Part, covered int, err error)
 	return parts, len(found) * k, nil
 }
 
-// findSegment looks for the segment whose uppermost layer is the first of a chain.
+// findSegment looks for the segment of these layers.
 func (cs Catalogs) findSegment(ids []string) (foundSegment, bool) {
 	for i, c := range cs {
 		if checkLayerID(ids[0]) != nil {
@@ -88,20 +89,11 @@ func (cs Catalogs) findSegment(ids []string) (foundSegment, bool) {
 			}
 			continue
 		}
-		if len(list) != len(ids) {
-			break
-		}
-		for n, id := range ids {
-			if list[n].id != id {
-				return foundSegment{}, false
-			}
-		}
-		return foundSegment{i, ids[0], list}, true
+		same := slices.EqualFunc(list.own, ids, func(l segmentLayer, id string) bool { return l.id == id })
+		return foundSegment{i, ids[0], list}, same
 	}
 	return foundSegment{}, false
 }
-
-func sameTree(a, b segmentLayer) bool { return a.tree == b.tree && a.id == b.id }
 
 // standsIn reports whether a layer is still what a segment has of it: the same tree, nothing written to it and no owners changed. Mostly its
 // directories did not change since.

@@ -20,15 +20,17 @@ import (
 //	segment/dirs    directories with nothing in them: overlayfs is to merge them with those in tree, as it merged those of the layers
 //	segment/tree    the flat checkout, with whiteouts and opaque directories for what is below
 //	segment/links   further names of inodes in tree whose link count is exact
-//	segment/layers  of each layer, from the uppermost of the segment to the base layer, a line: what it was (segment_list.go)
+//	segment/list    of each layer, from the uppermost one on, a line: what it was; then what is below (segment_list.go)
 const (
 	segmentName   = "segment"
 	segmentDirs   = "dirs"
 	segmentLinks  = "links"
-	segmentLayers = "layers"
+	segmentLayers = "list"
 
-	// defaultSegment is how many layers a segment has. Up to so many layers, which are all that other programs make, nothing is made.
-	defaultSegment = 128
+	// defaultSegment is how many layers a segment has.
+	defaultSegment = 64
+	// longChain is from how many layers on a chain has segments. All that other programs make are shorter, and cost nothing more.
+	longChain = 128
 )
 
 func (o *Options) segment() int {
@@ -36,6 +38,14 @@ func (o *Options) segment() int {
 		return o.Segment
 	}
 	return defaultSegment
+}
+
+// segmented reports whether what lies over a chain is mounted with segments.
+func (o *Options) segmented(chain int) bool {
+	if o.Segment > 0 {
+		return chain >= o.Segment
+	}
+	return chain >= longChain
 }
 
 // errPlain says that a chain has a layer that is no commit, no longer, or of another catalog.
@@ -81,12 +91,11 @@ type segmentDraft struct {
 
 // draftSegments makes in a stage the segments that a chain lacks, all of them with anew. What it returns is durable after the next sync.
 func (c *Catalog) draftSegments(ctx context.Context, stage *store.Stage, chain []*Layer, anew bool) ([]segmentDraft, error) {
-	k := c.o.segment()
-	if len(chain) < k {
+	if !c.o.segmented(len(chain)) {
 		return nil, nil
 	}
 	var drafts []segmentDraft
-	plain := -1
+	k, plain := c.o.segment(), -1
 	for i := len(chain) - k; i >= 0; i -= k {
 		if !anew && exists(chain[i].segmentDir()) {
 			continue
@@ -111,12 +120,9 @@ func (c *Catalog) draftSegments(ctx context.Context, stage *store.Stage, chain [
 
 // draftSegment makes a segment of the first k layers of a chain.
 func draftSegment(ctx context.Context, dir string, chain []*Layer, k int) error {
-	list := make([]segmentLayer, len(chain))
-	for i, l := range chain {
-		var err error
-		if list[i], err = listLayer(l, i < k); err != nil {
-			return err
-		}
+	list, err := listSegment(chain, k)
+	if err != nil {
+		return err
 	}
 	m, err := mergeOver(ctx, chain[:k], chain[k:])
 	if err != nil {
@@ -135,7 +141,7 @@ func draftSegment(ctx context.Context, dir string, chain []*Layer, k int) error 
 			return err
 		}
 	}
-	return os.WriteFile(dir+"/"+segmentLayers, encodeSegment(list), 0o600)
+	return os.WriteFile(dir+"/"+segmentLayers, list.encode(), 0o600)
 }
 
 // place moves a segment to its layer, if that has none.
@@ -202,8 +208,8 @@ func MakeSegments(ctx context.Context, c *Catalog, chain []*Layer) (err error) {
 	return nil
 }
 
-// forgetSegments makes the segments invalid that have a layer, whose tree was mended. Containers may have them mounted,
-// so the trees stay; they go with their layers.
+// forgetSegments makes the segments invalid that have a layer, whose tree was mended, and with each of them those above. Containers may have
+// them mounted, so the trees stay; they go with their layers.
 func (c *Catalog) forgetSegments(id string) error {
 	ids, err := c.IDs()
 	if err != nil {
@@ -211,7 +217,7 @@ func (c *Catalog) forgetSegments(id string) error {
 	}
 	for _, top := range ids {
 		list, err := c.readSegment(top)
-		if err != nil || !slices.ContainsFunc(list, func(s segmentLayer) bool { return s.id == id }) {
+		if err != nil || !slices.ContainsFunc(list.own, func(l segmentLayer) bool { return l.id == id }) {
 			continue
 		}
 		if err := os.Remove((&Layer{ID: top, catalog: c}).segmentDir() + "/" + segmentLayers); err != nil {
@@ -222,22 +228,21 @@ func (c *Catalog) forgetSegments(id string) error {
 }
 
 // readSegment reads the list of the segment whose uppermost layer is top.
-func (c *Catalog) readSegment(top string) ([]segmentLayer, error) {
+func (c *Catalog) readSegment(top string) (list segmentList, err error) {
 	path := top + "/" + segmentName + "/" + segmentLayers
 	fd, err := retryEINTR(func() (int, error) {
 		return unix.Openat(int(c.layers.Fd()), path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		return list, &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	defer unix.Close(fd)
 	b, err := readAll(fd)
 	if err != nil {
-		return nil, &os.PathError{Op: "read", Path: path, Err: err}
+		return list, &os.PathError{Op: "read", Path: path, Err: err}
 	}
-	list, err := decodeSegment(string(b), c.o.segment())
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+	if list, err = decodeSegment(string(b), c.o.segment()); err != nil {
+		return list, fmt.Errorf("%s: %w", path, err)
 	}
 	return list, nil
 }

@@ -1,6 +1,7 @@
 package layers
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -13,13 +14,28 @@ import (
 	"github.com/ostree-storage/ostree-storage/store"
 )
 
-// A segmentLayer is a line of a segment's list: what a layer was when the segment was made. The stamps are zero of the layers that lie
-// below the segment, and where a change might not show; then they say nothing.
+// A segmentList says what the layers of a segment were when it was made, from the uppermost one on, and what lay below.
+type segmentList struct {
+	own   []segmentLayer
+	below string // digest of the list of the segment below, "" if this is the lowest
+}
+
+// A segmentLayer is a line of the list. Where a change might not show the stamps are zero; then they say nothing.
 type segmentLayer struct {
 	id   string
 	tree uint64 // inode number
 	dir  stamp  // of the layer's directory, in which nothing was made since if it is the same
 	diff stamp  // and of its upper directory
+}
+
+// digest tells of which layers a segment is, and with which trees, down to the base layer. Whoever makes it of the same layers gets the same.
+func (s *segmentList) digest() string {
+	b := append([]byte(s.below), '\n')
+	for _, l := range s.own {
+		b = append(strconv.AppendUint(b, l.tree, 10), ' ')
+		b = append(append(b, l.id...), '\n')
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(b))
 }
 
 // A stamp changes with each change of the names in a directory.
@@ -55,7 +71,24 @@ func (s *stamp) parse(text string) bool {
 	return a == nil && b == nil && c == nil
 }
 
-// listLayer looks at a plain layer, own or below the segment. What is looked at last is what was there first, so that a change meanwhile shows.
+// listSegment looks at the layers of a chain, of which the first k are the segment's own.
+func listSegment(chain []*Layer, k int) (s segmentList, err error) {
+	for end := len(chain); end > 0; end -= k {
+		if end < len(chain) {
+			s = segmentList{below: s.digest()}
+		}
+		for _, l := range chain[end-k : end] {
+			line, err := listLayer(l, end == k)
+			if err != nil {
+				return s, err
+			}
+			s.own = append(s.own, line)
+		}
+	}
+	return s, nil
+}
+
+// listLayer looks at a layer, which is plain, or is below the segment. What is looked at last is what was there first, so that a change meanwhile shows.
 func listLayer(l *Layer, own bool) (s segmentLayer, err error) {
 	s.id = l.ID
 	var dir, diff, tree unix.Stat_t
@@ -78,34 +111,46 @@ func listLayer(l *Layer, own bool) (s segmentLayer, err error) {
 	return s, nil
 }
 
-// encodeSegment writes a segment's list.
-func encodeSegment(list []segmentLayer) []byte {
+// encode writes the list.
+func (s *segmentList) encode() []byte {
 	var b []byte
-	for _, s := range list {
-		b = append(strconv.AppendUint(b, s.tree, 10), ' ')
-		b = s.diff.append(s.dir.append(b))
-		b = append(append(b, s.id...), '\n')
+	for _, l := range s.own {
+		b = append(strconv.AppendUint(b, l.tree, 10), ' ')
+		b = l.diff.append(l.dir.append(b))
+		b = append(append(b, l.id...), '\n')
+	}
+	if s.below != "" {
+		b = append(append(b, s.below...), '\n')
 	}
 	return b
 }
 
-// decodeSegment reads a segment's list; stamps are of the first k layers alone.
-func decodeSegment(text string, k int) ([]segmentLayer, error) {
-	var list []segmentLayer
+// decodeSegment reads the list of a segment of k layers.
+func decodeSegment(text string, k int) (list segmentList, err error) {
 	for line := range strings.Lines(text) {
-		fields := strings.SplitN(strings.TrimSuffix(line, "\n"), " ", 4)
+		line = strings.TrimSuffix(line, "\n")
+		if len(list.own) == k {
+			if list.below != "" || len(line) != 2*sha256.Size {
+				return list, errRecord
+			}
+			list.below = line
+			continue
+		}
+		fields := strings.SplitN(line, " ", 4)
 		if len(fields) < 4 {
-			return nil, errRecord
+			return list, errRecord
 		}
-		s := segmentLayer{id: fields[3]}
-		var err error
-		if s.tree, err = strconv.ParseUint(fields[0], 10, 64); err != nil {
-			return nil, fmt.Errorf("%w: %w", errRecord, err)
+		l := segmentLayer{id: fields[3]}
+		if l.tree, err = strconv.ParseUint(fields[0], 10, 64); err != nil {
+			return list, fmt.Errorf("%w: %w", errRecord, err)
 		}
-		if len(list) < k && !(s.dir.parse(fields[1]) && s.diff.parse(fields[2])) {
-			return nil, errRecord
+		if !l.dir.parse(fields[1]) || !l.diff.parse(fields[2]) {
+			return list, errRecord
 		}
-		list = append(list, s)
+		list.own = append(list.own, l)
+	}
+	if len(list.own) < k {
+		return list, errRecord
 	}
 	return list, nil
 }

@@ -54,9 +54,9 @@ func TestSegmentsStand(t *testing.T) {
 	must(t, os.Rename(base+"/tree", dir("l3")+"/tree"))
 	wantSegments(t, c, "l3 has its tree back", 2)
 
-	list, err := os.ReadFile(dir("l1") + "/segment/layers")
+	list, err := os.ReadFile(dir("l1") + "/segment/list")
 	must(t, err)
-	must(t, os.WriteFile(dir("l1")+"/segment/layers", list[:len(list)/2], 0o600))
+	must(t, os.WriteFile(dir("l1")+"/segment/list", list[:len(list)/2], 0o600))
 	wantSegments(t, c, "a torn list", 0)
 	must(t, os.RemoveAll(dir("l3")+"/segment"))
 	chain, err := layers.Catalogs{c}.Chain("l4")

@@ -86,7 +86,7 @@ func (c *Catalog) Stage(ctx context.Context, tar io.Reader, o StageOptions) (*St
 	defer closeInodeLists(lists)
 	stage, err := c.repo.NewStage(store.StageOptions{
 		SharedTimes: c.o.SharedTimes, NoSync: c.o.NoSync, Ancestors: lists, Sources: c.o.sources(), Meet: c.o.Meet,
-		SyncAll: len(o.Chain) >= c.o.segment(), // for the segments below
+		SyncAll: c.o.segmented(len(o.Chain)), // for the segments below
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make a stage: %w", err)
