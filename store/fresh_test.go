@@ -59,6 +59,25 @@ func many(n int) (list []testFile) {
 	return list
 }
 
+// TestKnownStreamsAreNotWrittenOut: of a large file that the repository turns out to have, nothing that was written before need reach the disk.
+func TestKnownStreamsAreNotWrittenOut(t *testing.T) {
+	w := newWorld(t, testfs.Mount(t, "ext4"))
+	f := testFile{name: "large", body: "of the same content", stream: true}
+	out := func(id string, f testFile) int {
+		d := &syncDisk{disk: kernel{}}
+		w.on(d)
+		must(t, w.apply(id, StageOptions{}, f))
+		w.on(kernel{})
+		return d.out
+	}
+	first, streamed := out("first", f), out("again", f)
+	f.stream = false
+	if whole := out("whole", f); streamed != whole || first <= streamed {
+		t.Errorf("%d files written out, %d for the known file as a stream, and %d in memory", first, streamed, whole)
+	}
+	w.check("at the end")
+}
+
 // TestNoOrderWithoutJournal: where one change may reach the disk before an older one, everything is synced.
 func TestNoOrderWithoutJournal(t *testing.T) {
 	for _, c := range []struct {

@@ -49,10 +49,13 @@ func (s *Stage) PutStream(dir int, name string, f File, size int64, body io.Read
 	if err == nil {
 		p, err = s.place(dir, name, it)
 	}
+	let := s.let
 	if p.Mode == Created || p.Mode == Single {
 		s.wrote(min(size, uncounted))
+	} else { // there is a link in its place: what was written need not reach the disk
+		let = unix.Close
 	}
-	if err = errors.Join(err, s.let(fd)); err != nil {
+	if err = errors.Join(err, let(fd)); err != nil {
 		s.r.disk.remove(dir, name)
 		return Placed{}, err
 	}

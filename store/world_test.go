@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -127,12 +128,16 @@ type testFile struct {
 	sec        int64
 	private    bool
 	loose      bool
+	stream     bool
 }
 
 func (f testFile) put(s *Stage, dir int) (Placed, error) {
 	file := File{Header: object.FileHeader{Mode: unix.S_IFREG | 0o644}, MTime: Time{Sec: f.sec}, Private: f.private}
 	if f.loose {
 		return s.PutLoose(file, []byte(f.body))
+	}
+	if f.stream {
+		return s.PutStream(dir, f.name, file, int64(len(f.body)), strings.NewReader(f.body))
 	}
 	return s.PutFile(dir, f.name, file, []byte(f.body))
 }
