@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -180,7 +181,7 @@ func (r *root) sweep(ctx context.Context, m *marker, aside string, freed *Freed)
 
 // deletionOrder lists the candidates that are left: commits first, since a commit whose trees are gone stops the prune
 // and fsck of libostree for the whole repository; dirtrees last, each after those that it names. Files stay in the order of
-// the trees, in which their inodes lie together.
+// the trees, in which their inodes lie together, or go directory by directory.
 func (m *marker) deletionOrder() []object.Name {
 	var commits, files, trees []object.Name
 	for _, n := range m.order {
@@ -195,6 +196,9 @@ func (m *marker) deletionOrder() []object.Name {
 		}
 	}
 	slices.Reverse(trees)
+	if m.r.oneTree() {
+		slices.SortStableFunc(files, func(a, b object.Name) int { return cmp.Compare(a.Checksum[0], b.Checksum[0]) })
+	}
 	return slices.Concat(commits, files, trees)
 }
 
@@ -230,9 +234,16 @@ func inOrder(n object.Name) bool { return n.Type == object.TypeDirTree || n.Type
 // sweepChunk is how many objects are deleted between two looks at the clock.
 const sweepChunk = 256
 
+// oneTree tells if the filesystem keeps all names and inodes in one tree, as btrfs does. To delete an item it locks that tree's root: two
+// goroutines mostly wake each other. And it deletes some names of a directory later, those that lie side by side at once.
+func (r *root) oneTree() bool {
+	var fs unix.Statfs_t
+	return unix.Fstatfs(r.fd(), &fs) == nil && fs.Type == unix.BTRFS_SUPER_MAGIC
+}
+
 // sweepSome deletes objects that need no order among them, as several goroutines that each take a part.
 func (r *root) sweepSome(m *marker, names []object.Name, aside string, freed *Freed) error {
-	if len(names) == 1 {
+	if len(names) == 1 || r.oneTree() {
 		return r.sweepPart(m, names, aside, freed)
 	}
 	var parts [removers]*Freed
