@@ -6,18 +6,14 @@ import (
 	"sync/atomic"
 )
 
-// A crew bounds how many goroutines walk one tree. Each that does not wait for others holds a token.
+// A crew bounds how many goroutines walk one tree.
 type crew struct{ tokens chan struct{} }
 
 // hands is how many goroutines do work that is mostly system calls: two for each core, since some wait for the disk.
 func hands() int { return 2 * runtime.GOMAXPROCS(0) }
 
 // newCrew has that many hands, that of the caller included.
-func newCrew() crew {
-	c := crew{make(chan struct{}, hands())}
-	c.tokens <- struct{}{}
-	return c
-}
+func newCrew() crew { return crew{make(chan struct{}, hands()-1)} }
 
 // each calls f for 0 to n-1, in as many goroutines as there are tokens, each of which makes calls until there are none left, and returns when
 // all have ended. After an error no more calls begin. f may call each again.
@@ -59,8 +55,6 @@ func (c crew) each(n int, f func(i int) error) error {
 		}
 	}
 	work()
-	<-c.tokens // who only waits leaves its hand to another
 	wg.Wait()
-	c.tokens <- struct{}{}
 	return first
 }
